@@ -1,0 +1,262 @@
+"""Configurations: one frozen dataclass per network, read from a checkpoint's `config.json` and written back.
+
+Field names are those of Hugging Face. There are no class defaults for sizes, on purpose: the defaults of the
+reference's own classes match neither released size, so a missing size is an error, not a guess.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omni_jax.errors import OmniError
+
+# Spellings that mean the same: ours (left) and the others found in published checkpoints.
+ALIASES = {
+    "hidden_size": ("dim",),
+    "depth": ("num_hidden_layers",),
+    "rope_parameters": ("rope_scaling",),
+    "audio_token_index": ("audio_token_id",),
+    "image_token_index": ("image_token_id",),
+    "video_token_index": ("video_token_id",),
+}
+# Settings that this code fixes; a checkpoint that says otherwise is another model.
+FIXED = {"hidden_act": "silu", "activation_function": "gelu", "use_sliding_window": False, "scale_embedding": False}
+_MISSING = dataclasses.MISSING
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """The Thinker's Qwen2 decoder. `mrope_section`: rotary frequencies (pairs) given to time, height and width."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope_theta: float
+    mrope_section: tuple[int, int, int]
+    head_dim: int
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self):
+        _require(self.num_attention_heads % self.num_key_value_heads == 0, "text_config",
+                 "num_attention_heads must be a multiple of num_key_value_heads")
+        _require(2 * sum(self.mrope_section) == self.head_dim, "text_config",
+                 f"mrope_section {list(self.mrope_section)} must add up to half of head_dim {self.head_dim}")
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioConfig:
+    """The audio tower: a Whisper-like encoder over blocks of 2 * `n_window` mel frames."""
+
+    d_model: int
+    encoder_layers: int
+    encoder_attention_heads: int
+    encoder_ffn_dim: int
+    max_source_positions: int
+    n_window: int
+    num_mel_bins: int
+    output_dim: int
+
+    def __post_init__(self):
+        _require(self.d_model % self.encoder_attention_heads == 0, "audio_config",
+                 "d_model must be a multiple of encoder_attention_heads")
+        # A block gives n_window positions, which are pooled in pairs over the clip: even blocks keep pairs inside.
+        _require(self.n_window % 2 == 0, "audio_config", "n_window must be even")
+        _require(self.n_window <= self.max_source_positions, "audio_config",
+                 "n_window must not exceed max_source_positions")
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+    """The vision tower: a ViT with window attention; `window_size` and `patch_size` are in pixels."""
+
+    depth: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+    out_hidden_size: int
+    patch_size: int
+    spatial_merge_size: int
+    temporal_patch_size: int
+    in_channels: int
+    window_size: int
+    fullatt_block_indexes: tuple[int, ...]
+
+    def __post_init__(self):
+        _require(self.hidden_size % self.num_heads == 0 and self.hidden_size // self.num_heads % 4 == 0,
+                 "vision_config", "hidden_size / num_heads must be a whole multiple of 4 (rotary pairs for two axes)")
+        _require(self.window_size % (self.patch_size * self.spatial_merge_size) == 0, "vision_config",
+                 "window_size must be a multiple of patch_size * spatial_merge_size")
+        _require(self.in_channels == 3, "vision_config", "in_channels must be 3: pictures are read as RGB")
+
+    @property
+    def cell_pixels(self) -> int:
+        """Side in pixels of one merged cell, the area that becomes one token: 28 in both releases."""
+        return self.patch_size * self.spatial_merge_size
+
+    @property
+    def window_cells(self) -> int:
+        """Side of an attention window in merged cells: 4 in both releases."""
+        return self.window_size // self.cell_pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class ThinkerConfig:
+    """Encoders, decoder and the token ids that tie them together."""
+
+    text_config: TextConfig
+    audio_config: AudioConfig
+    vision_config: VisionConfig
+    audio_token_index: int
+    image_token_index: int
+    video_token_index: int
+    audio_start_token_id: int
+    audio_end_token_id: int
+    vision_start_token_id: int = 151652
+    vision_end_token_id: int = 151653
+    position_id_per_seconds: int = 25
+    eos_token_id: int = 151645
+    pad_token_id: int = 151643
+
+    def __post_init__(self):
+        for name, width in (("audio_config.output_dim", self.audio_config.output_dim),
+                            ("vision_config.out_hidden_size", self.vision_config.out_hidden_size)):
+            _require(width == self.text_config.hidden_size, "thinker_config",
+                     f"{name} {width} must equal text_config.hidden_size {self.text_config.hidden_size}")
+        for field in dataclasses.fields(self):
+            if field.name.endswith(("_token_id", "_token_index")):
+                value = getattr(self, field.name)
+                _require(0 <= value < self.text_config.vocab_size, "thinker_config",
+                         f"{field.name} {value} lies outside the vocabulary of {self.text_config.vocab_size}")
+
+
+@dataclasses.dataclass(frozen=True)
+class OmniConfig:
+    """A whole checkpoint. `source` is the JSON it was read from: `to_json` lays the fields over it, so that what
+    this code does not use (sizes of other networks, notes of other tools) survives a round trip."""
+
+    thinker_config: ThinkerConfig
+    source: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "OmniConfig":
+        """From the content of `config.json`, of a whole model or of a Thinker alone. Raises OmniError."""
+        whole = "thinker_config" in data
+        thinker = _read(ThinkerConfig, data["thinker_config"] if whole else data, "thinker_config" if whole else "config")
+        return cls(thinker_config=thinker, source=data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "OmniConfig":
+        """From `config.json` or the directory that holds it. Raises OmniError."""
+        path = Path(path)
+        path = path / "config.json" if path.is_dir() else path
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise OmniError(f"{path}: cannot be read ({error.strerror}); a checkpoint directory needs it") from None
+        except ValueError as error:
+            raise OmniError(f"{path}: is not valid JSON ({error})") from None
+        if not isinstance(data, dict):
+            raise OmniError(f"{path}: must hold a JSON object, not a {type(data).__name__}")
+        try:
+            return cls.from_json(data)
+        except OmniError as error:
+            raise OmniError(f"{path}: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of a `config.json` that this class and transformers read."""
+        thinker = _write(self.thinker_config, self.source.get("thinker_config", {}))
+        return {"architectures": ["Qwen2_5OmniForConditionalGeneration"], "model_type": "qwen2_5_omni",
+                **{k: v for k, v in self.source.items() if k in ("architectures", "model_type") or self._is_whole},
+                **({"thinker_config": thinker} if self._is_whole else _write(self.thinker_config, self.source))}
+
+    @property
+    def _is_whole(self) -> bool:
+        """False for the directory of a Thinker alone, whose names carry no `thinker.` prefix."""
+        return not self.source or "thinker_config" in self.source
+
+    @property
+    def thinker_prefix(self) -> str:
+        """What the Thinker's tensor names begin with in this checkpoint."""
+        return "thinker." if self._is_whole else ""
+
+
+def _require(condition: bool, where: str, sentence: str) -> None:
+    if not condition:
+        raise OmniError(f"{where}: {sentence}")
+
+
+def _lookup(data: Mapping[str, Any], name: str) -> Any:
+    return next((data[key] for key in (name, *ALIASES.get(name, ())) if data.get(key) is not None), _MISSING)
+
+
+def _derived(data: Mapping[str, Any], name: str) -> Any:
+    """Fields that config.json says indirectly: inside the rope dictionary, or by a quotient."""
+    rope = _lookup(data, "rope_parameters")
+    if name in ("mrope_section", "rope_theta") and isinstance(rope, Mapping):
+        return rope.get(name, _MISSING)
+    if name == "head_dim" and {"hidden_size", "num_attention_heads"} <= data.keys():
+        return data["hidden_size"] // data["num_attention_heads"]
+    return _MISSING
+
+
+def _read(cls: type, data: Any, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise OmniError(f"{where}: must be a JSON object")
+    for name, expected in FIXED.items():
+        if data.get(name, expected) != expected:
+            raise OmniError(f"{where}: {name} is {data[name]!r}, and only {expected!r} is supported")
+    values = {}
+    for field in dataclasses.fields(cls):
+        value = _lookup(data, field.name)
+        value = _derived(data, field.name) if value is _MISSING else value
+        if value is _MISSING and field.default is _MISSING:
+            raise OmniError(f"{where}: field {field.name} is missing")
+        if value is not _MISSING:
+            values[field.name] = _convert(field.type, value, f"{where}.{field.name}")
+    return cls(**values)
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _read(kind, value, where)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and number and value == int(value):
+        return int(value)
+    if kind is float and number:
+        return float(value)
+    if getattr(kind, "__origin__", None) is tuple and isinstance(value, (list, tuple)):
+        if all(isinstance(v, int) for v in value) and (kind.__args__[-1] is ... or len(value) == len(kind.__args__)):
+            return tuple(value)
+    raise OmniError(f"{where}: {value!r} is not a valid {getattr(kind, '__name__', kind)}")
+
+
+def _write(config: Any, source: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataclass over the JSON it came from, in the spelling that JSON used."""
+    out = dict(source)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            out[field.name] = _write(value, source.get(field.name, {}))
+            continue
+        if field.name in ("rope_theta", "mrope_section"):
+            rope_key = "rope_scaling" if "rope_scaling" in out else "rope_parameters"
+            out[rope_key] = {"rope_type": "default", **(out.get(rope_key) or {})}
+            if field.name == "mrope_section" or field.name in out[rope_key] or "rope_theta" not in out:
+                out[rope_key][field.name] = list(value) if isinstance(value, tuple) else value
+                continue
+        if field.name == "head_dim" and "head_dim" not in source:
+            if value == config.hidden_size // config.num_attention_heads:
+                continue
+        key = next((k for k in (field.name, *ALIASES.get(field.name, ())) if k in out), field.name)
+        out[key] = list(value) if isinstance(value, tuple) else value
+    return out
+

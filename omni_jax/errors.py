@@ -1,0 +1,5 @@
+"""The one exception that users of omni_jax are meant to see."""
+
+
+class OmniError(ValueError):
+    """Bad input, told in one sentence that names the file, field or tensor and says what to do."""
