@@ -148,8 +148,8 @@ class OmniConfig:
     def from_json(cls, data: Mapping[str, Any]) -> "OmniConfig":
         """From the content of `config.json`, of a whole model or of a Thinker alone. Raises OmniError."""
         whole = "thinker_config" in data
-        thinker = _read(ThinkerConfig, data["thinker_config"] if whole else data, "thinker_config" if whole else "config")
-        return cls(thinker_config=thinker, source=data)
+        part, where = (data["thinker_config"], "thinker_config") if whole else (data, "config")
+        return cls(thinker_config=_read(ThinkerConfig, part, where), source=data)
 
     @classmethod
     def load(cls, path: str | Path) -> "OmniConfig":
@@ -234,7 +234,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind is float and number:
         return float(value)
     if getattr(kind, "__origin__", None) is tuple and isinstance(value, (list, tuple)):
-        if all(isinstance(v, int) for v in value) and (kind.__args__[-1] is ... or len(value) == len(kind.__args__)):
+        fits = kind.__args__[-1] is ... or len(value) == len(kind.__args__)
+        if fits and all(isinstance(v, int) for v in value):
             return tuple(value)
     raise OmniError(f"{where}: {value!r} is not a valid {getattr(kind, '__name__', kind)}")
 
@@ -253,9 +254,9 @@ def _write(config: Any, source: Mapping[str, Any]) -> dict[str, Any]:
             if field.name == "mrope_section" or field.name in out[rope_key] or "rope_theta" not in out:
                 out[rope_key][field.name] = list(value) if isinstance(value, tuple) else value
                 continue
-        if field.name == "head_dim" and "head_dim" not in source:
-            if value == config.hidden_size // config.num_attention_heads:
-                continue
+        quotient = field.name == "head_dim" and value == config.hidden_size // config.num_attention_heads
+        if quotient and "head_dim" not in source:
+            continue
         key = next((k for k in (field.name, *ALIASES.get(field.name, ())) if k in out), field.name)
         out[key] = list(value) if isinstance(value, tuple) else value
     return out

@@ -1,0 +1,87 @@
+"""The audio tower: log-mel blocks of 2 seconds to one vector per 40 ms (paper section 2.1).
+
+Everything restarts in each block: convolutions, sinusoid positions and attention. So a clip is a batch of blocks,
+and an hour of sound is only a longer batch.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.nn import initializers
+
+from omni_jax.config import AudioConfig
+from omni_jax.models.attention import attend
+from omni_jax.models.layers import Conv1d, LayerNorm, Linear, param, stack
+from omni_jax.sharding import constrain
+
+EPS = 1e-5  # the default of torch's LayerNorm
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+    """float32 [length, width]: Whisper's positions, sines in the first half and cosines in the second."""
+    scale = np.exp(-np.log(10000.0) / (width // 2 - 1) * np.arange(width // 2, dtype=np.float32)).astype(np.float32)
+    angles = np.arange(length, dtype=np.float32)[:, None] * scale
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+class AudioLayer(nnx.Module):
+    """Pre-norm attention and MLP of Whisper; `k` has no bias, as there."""
+
+    def __init__(self, rngs: nnx.Rngs, config: AudioConfig, dtype: Any):
+        D, N, F = config.d_model, config.encoder_attention_heads, config.encoder_ffn_dim
+        heads = lambda bias: Linear(rngs, (D,), (N, D // N), ("heads", "head_dim", "embed"), dtype, bias)
+        self.attention_norm = LayerNorm(rngs, D, EPS, dtype)
+        self.q, self.k, self.v = heads(True), heads(False), heads(True)
+        self.o = Linear(rngs, (N, D // N), (D,), ("embed", "heads", "head_dim"), dtype, bias=True)
+        self.mlp_norm = LayerNorm(rngs, D, EPS, dtype)
+        self.fc1 = Linear(rngs, (D,), (F,), ("mlp", "embed"), dtype, bias=True)
+        self.fc2 = Linear(rngs, (F,), (D,), ("embed", "mlp"), dtype, bias=True)
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """x [B, T, D], mask bool [B, 1, T]."""
+        h = self.attention_norm(x)
+        keys, values = jnp.swapaxes(self.k(h), 1, 2), jnp.swapaxes(self.v(h), 1, 2)
+        x = x + self.o(attend(self.q(h), keys, values, mask))
+        x = x + self.fc2(jax.nn.gelu(self.fc1(self.mlp_norm(x)), approximate=False))
+        return constrain(x, "batch", None, None)
+
+
+class AudioEncoder(nnx.Module):
+    """Source: Qwen2_5OmniAudioEncoder."""
+
+    def __init__(self, rngs: nnx.Rngs, config: AudioConfig, dtype: Any):
+        self.config = config
+        D = config.d_model
+        self.conv1 = Conv1d(rngs, config.num_mel_bins, D, 3, 1, dtype)
+        self.conv2 = Conv1d(rngs, D, D, 3, 2, dtype)
+        self.layers = stack(AudioLayer, rngs, config.encoder_layers, config, dtype)
+        self.post_norm = LayerNorm(rngs, D, EPS, dtype)
+        self.proj = Linear(rngs, (D,), (config.output_dim,), (None, "embed"), dtype, bias=True)
+        self.bos_eos = _Unused(rngs, config.output_dim, dtype)
+
+    def __call__(self, mel: jax.Array, frames: jax.Array) -> jax.Array:
+        """mel [B, 2 * n_window, M] in blocks, zero after the end; frames int32 [B]: real mel frames of each block.
+
+        Returns [B, n_window / 2, D]; block b has ((frames - 1) // 2 + 1) // 2 real vectors, the rest is padding.
+        """
+        dtype = self.proj.weight.dtype
+        real = jnp.arange(mel.shape[1]) < frames[:, None]
+        h = jax.nn.gelu(self.conv1(mel.astype(dtype)), approximate=False)
+        h = h * real[..., None].astype(dtype)  # the reference masks here only, after the first convolution
+        h = jax.nn.gelu(self.conv2(h), approximate=False)
+        h = h + sinusoids(self.config.n_window, self.config.d_model).astype(dtype)
+        mask = (jnp.arange(self.config.n_window) < ((frames - 1) // 2 + 1)[:, None])[:, None]
+        graphdef, weights = nnx.split(self.layers)
+        h, _ = jax.lax.scan(lambda x, layer: (nnx.merge(graphdef, layer)(x, mask), None), h, weights)
+        h = (h[:, 0::2] + h[:, 1::2]) / 2
+        return self.proj(self.post_norm(h))
+
+
+class _Unused(nnx.Module):
+    """`audio_bos_eos_token`: in every checkpoint, read by nobody; kept so that a round trip loses nothing."""
+
+    def __init__(self, rngs: nnx.Rngs, width: int, dtype: Any):
+        self.weight = param(rngs, initializers.normal(0.02), (2, width), (None, None), dtype)

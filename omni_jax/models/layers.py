@@ -1,0 +1,108 @@
+"""Small parts that every network shares. A weight is one line: shape, logical axes, initialiser.
+
+Weights keep the [out, in] order of the published checkpoints (with head axes split out), so importing one is at most
+a reshape and never a transpose; for one row at a time it is also the order that a CPU reads fastest.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+
+
+def param(rngs: nnx.Rngs, init: Any, shape: tuple[int, ...], axes: tuple[str | None, ...], dtype: Any) -> nnx.Param:
+    """One weight with its logical axes (see `omni_jax.sharding.RULES`)."""
+    return nnx.Param(nnx.with_partitioning(init, axes)(rngs.params(), shape, dtype))
+
+
+class Linear(nnx.Module):
+    """x [..., *inputs] -> [..., *outputs]; weight [*outputs, *inputs]. `axes` names outputs, then inputs."""
+
+    def __init__(self, rngs: nnx.Rngs, inputs: tuple[int, ...], outputs: tuple[int, ...], axes: tuple, dtype: Any,
+                 bias: bool = False):
+        fan_in = math.prod(inputs)
+        self.contracted = len(inputs)
+        self.weight = param(rngs, initializers.normal(fan_in**-0.5), (*outputs, *inputs), axes, dtype)
+        if bias:
+            self.bias = param(rngs, initializers.zeros, outputs, axes[: len(outputs)], dtype)
+
+    def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
+        weight, n = self.weight[...], self.contracted
+        dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
+        y = jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
+        return y + self.bias[...] if hasattr(self, "bias") else y
+
+
+class Embedding(nnx.Module):
+    """A table [V, D], read by token and, where the head is tied, multiplied to logits."""
+
+    def __init__(self, rngs: nnx.Rngs, size: int, width: int, dtype: Any):
+        self.weight = param(rngs, initializers.normal(1.0), (size, width), ("vocab", "embed"), dtype)
+
+    def __call__(self, token_ids: jax.Array) -> jax.Array:
+        return self.weight[...][token_ids]
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm over the last axis; statistics in float32, the scale in the weight's dtype."""
+
+    def __init__(self, rngs: nnx.Rngs, width: int, eps: float, dtype: Any):
+        self.eps = eps
+        self.scale = param(rngs, initializers.ones, (width,), ("embed",), dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        return self.scale[...] * y.astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Layer norm over the last axis, in float32."""
+
+    def __init__(self, rngs: nnx.Rngs, width: int, eps: float, dtype: Any):
+        self.eps = eps
+        self.scale = param(rngs, initializers.ones, (width,), ("embed",), dtype)
+        self.bias = param(rngs, initializers.zeros, (width,), ("embed",), dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class Conv1d(nnx.Module):
+    """Convolution over time of x [B, T, inputs] with zero padding of one frame at both ends; weight [out, in, taps]."""
+
+    def __init__(self, rngs: nnx.Rngs, inputs: int, outputs: int, taps: int, stride: int, dtype: Any):
+        self.stride = stride
+        self.weight = param(rngs, initializers.normal((inputs * taps) ** -0.5), (outputs, inputs, taps),
+                            ("embed", "conv_in", None), dtype)
+        self.bias = param(rngs, initializers.zeros, (outputs,), ("embed",), dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = jax.lax.conv_general_dilated(x, self.weight[...], (self.stride,), ((1, 1),),
+                                         dimension_numbers=("NHC", "OIH", "NHC"))
+        return y + self.bias[...]
+
+
+class GatedMLP(nnx.Module):
+    """down(silu(gate(x)) * up(x)): the feed-forward part of the decoder and of the vision tower."""
+
+    def __init__(self, rngs: nnx.Rngs, width: int, hidden: int, dtype: Any, bias: bool = False):
+        self.gate = Linear(rngs, (width,), (hidden,), ("mlp", "embed"), dtype, bias)
+        self.up = Linear(rngs, (width,), (hidden,), ("mlp", "embed"), dtype, bias)
+        self.down = Linear(rngs, (hidden,), (width,), ("embed", "mlp"), dtype, bias)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+def stack(layer: type, rngs: nnx.Rngs, count: int, *args: Any) -> nnx.Module:
+    """`count` layers whose weights are stacked on a leading axis, to be scanned over."""
+    build = nnx.vmap(lambda keys: layer(keys, *args), in_axes=0, out_axes=0,
+                     transform_metadata={nnx.PARTITION_NAME: "layers"})
+    return build(rngs.split(count))

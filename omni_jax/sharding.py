@@ -1,0 +1,109 @@
+"""The mesh, the one table of logical-axis rules, and abstract (shape + sharding) parameters.
+
+Networks name the axes of each weight by what they mean ("heads", "mlp", ...). This table alone says on which mesh
+axes they lie. A rule is resolved against the real size: where the size does not divide (28 heads on 8 chips, 2 kv
+heads on 4), the rule's next choice is taken, and at last the axis is replicated.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from omni_jax.errors import OmniError
+
+MESH_AXES = ("data", "fsdp", "model")
+
+# Logical axis -> mesh axes to try in order; each choice is a mesh axis or a tuple of them.
+RULES: dict[str, tuple] = {
+    "layers": (),                            # scanned over, so never split
+    "batch": (("data", "fsdp"), "data"),     # rows of a batch, media blocks
+    "embed": ("fsdp",),                      # the width of the residual stream
+    "vocab": ("model",),
+    "heads": ("model",),                     # 28 heads on 8 devices: falls to head_dim
+    "kv_heads": ("model",),                  # 4 or 2 kv heads on 8 devices: falls to head_dim
+    "head_dim": ("model",),                  # taken only when the heads could not be split
+    "mlp": ("model",),
+    "conv_in": (),                           # mel bins, patch pixels, taps: small
+    "positions": (),
+}
+
+
+def make_mesh(spec: str | Mesh | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh from "data=1,fsdp=2,model=4" (axes left out are 1); None: all devices on `model`.
+
+    Axis types are Auto: shardings of intermediate values are the compiler's. Raises OmniError.
+    """
+    if isinstance(spec, Mesh):
+        return spec
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = dict.fromkeys(MESH_AXES, 1)
+    if spec is None:
+        sizes["model"] = len(devices)
+    for part in filter(None, (spec or "").replace(" ", "").split(",")):
+        name, _, size = part.partition("=")
+        if name not in sizes or not size.isdigit() or int(size) < 1:
+            raise OmniError(f"mesh {spec!r}: {part!r} is not one of {', '.join(MESH_AXES)} with a size, as in model=4")
+        sizes[name] = int(size)
+    count = math.prod(sizes.values())
+    if count > len(devices):
+        raise OmniError(f"mesh {spec!r}: needs {count} devices and {len(devices)} are here; lower an axis")
+    return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:count])
+
+
+def resolve(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
+    """The partition of an array with these logical axes and sizes; no mesh axis is used twice."""
+    used: set[str] = set()
+
+    def choose(axis: str | None, size: int):
+        for choice in RULES[axis] if axis else ():
+            names = (choice,) if isinstance(choice, str) else choice
+            if not used & set(names) and size % math.prod(mesh.shape[name] for name in names) == 0:
+                used.update(names)
+                return choice
+        return None
+
+    return PartitionSpec(*(choose(axis, size) for axis, size in zip(axes, shape, strict=True)))
+
+
+def named_sharding(axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, resolve(axes, shape, mesh))
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """`x` with its logical axes laid on the mesh in context (`jax.set_mesh`); without a mesh, `x` itself."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, resolve(axes, x.shape, mesh))
+
+
+def abstract(network: type, config: Any, mesh: Mesh, dtype: Any = jnp.float32) -> tuple[nnx.GraphDef, dict]:
+    """(graphdef, params) of a network without any memory: `params` is the nested dict of its weights, whose leaves
+    are jax.ShapeDtypeStruct with the sharding that the rules give."""
+    with nnx.use_eager_sharding(False):  # logical names are not mesh axes: nothing may apply them by itself
+        graphdef, state = nnx.split(nnx.eval_shape(lambda: network(config, nnx.Rngs(0), dtype)))
+    params: dict = {}
+    for path, variable in nnx.to_flat_state(state):
+        value = variable.get_value()
+        sharding = named_sharding(variable.get_metadata()["out_sharding"], value.shape, mesh)
+        node = params
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+    return graphdef, params
+
+
+def initialize(network: type, config: Any, mesh: Mesh, seed: int = 0, dtype: Any = jnp.float32) -> dict:
+    """Random parameters, made on the devices where they belong."""
+    _, params = abstract(network, config, mesh, dtype)
+
+    def build():
+        with nnx.use_eager_sharding(False):
+            return nnx.to_pure_dict(nnx.state(network(config, nnx.Rngs(seed), dtype)))
+
+    return jax.jit(build, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, params))()
