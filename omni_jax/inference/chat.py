@@ -1,0 +1,72 @@
+"""Conversations that keep their cache: each turn reads only what is new."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from omni_jax.data.processor import Prompt
+from omni_jax.inference.generate import Session
+from omni_jax.inference.omni import Omni, Reply, TextChunk
+
+
+class Chat:
+    """Turns of one conversation. `messages` holds all of it so far; options are those of `Omni.generate`.
+
+    A turn continues the cache, so the tokens of earlier replies stay what was drawn, and rotary ids go on where the
+    last reply ended.
+    """
+
+    def __init__(self, omni: Omni, use_audio_in_video: bool = False, max_new_tokens: int = 1024, seed: int = 0,
+                 temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
+                 repetition_penalty: float | None = None):
+        self.omni, self.use_audio_in_video, self.max_new_tokens, self.seed = omni, use_audio_in_video, max_new_tokens, seed
+        self.sampling = omni.sampling_with(temperature, top_p, top_k, repetition_penalty)
+        self.messages: list[dict[str, Any]] = []
+        self._session: Session | None = None
+
+    def send(self, *messages: dict[str, Any] | str) -> Reply:
+        """Adds messages (a string is the user's) and returns the reply, which is added as well."""
+        started = time.perf_counter()
+        session = self._begin(messages, started)
+        reply, = self.omni.finish(session, started)
+        self._keep(session)
+        return reply
+
+    def stream(self, *messages: dict[str, Any] | str) -> Iterator[TextChunk]:
+        """As `send`, in pieces as they are ready. Left early, the reply ends with what was drawn by then."""
+        session = self._begin(messages, time.perf_counter())
+        try:
+            yield from self.omni.text_chunks(session)
+        finally:
+            self._keep(session)
+
+    def _begin(self, messages: tuple, started: float) -> Session:
+        new = [{"role": "user", "content": m} if isinstance(m, str) else m for m in messages]
+        prompt = self._prompt(new)
+        before, self._session = self._session, None  # its cache is donated: a failure from here on ends the chat
+        session = self.omni.begin([prompt], self.sampling, self.max_new_tokens, self.seed, started, before)
+        self.messages += new
+        return session
+
+    def _prompt(self, new: list[dict[str, Any]]) -> Prompt:
+        if self._session is None:
+            return self.omni.prompt([*self.messages, *new], self.use_audio_in_video)
+        prompt = self.omni.processor.next_prompt(new, use_audio_in_video=self.use_audio_in_video)
+        last = int(self._session.state.token[0])
+        return prompt if last in self.omni.network.ends else _preceded_by(last, prompt)
+
+    def _keep(self, session: Session) -> None:
+        tokens, = session.replies(self.omni.network.ends)
+        self.messages.append({"role": "assistant", "content": self.omni.processor.tokenizer.decode(tokens)})
+        self._session = session
+
+
+def _preceded_by(token: int, prompt: Prompt) -> Prompt:
+    """The prompt after one more token: the last one of a reply that was cut off, drawn but not yet fed in."""
+    return dataclasses.replace(
+        prompt, token_ids=np.concatenate([[token], prompt.token_ids]).astype(np.int32),
+        clips=tuple(dataclasses.replace(clip, positions=clip.positions + 1) for clip in prompt.clips),
+        pictures=tuple(dataclasses.replace(picture, positions=picture.positions + 1) for picture in prompt.pictures))

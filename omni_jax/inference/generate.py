@@ -1,0 +1,151 @@
+"""Prefill and decode of one batch: the host's side, which only launches the jitted steps."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from omni_jax.config import ThinkerConfig
+from omni_jax.data.batch import Batch
+from omni_jax.data.buckets import PREFILL_CHUNK, bucket
+from omni_jax.inference import steps
+from omni_jax.inference.sampling import Sampling
+from omni_jax.inference.steps import DecodeState
+from omni_jax.models.kv_cache import KVCache
+
+SMALLEST_CACHE = 128  # slots; shorter ones would only add programs to compile
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network on its mesh: what the jitted steps need. `ends`: the tokens that end a reply."""
+
+    config: ThinkerConfig
+    graphdef: nnx.GraphDef
+    params: dict
+    mesh: Mesh
+    dtype: Any
+    ends: tuple[int, ...]
+
+
+@dataclasses.dataclass
+class Session:
+    """A reply in the making: the cache, the state of the loop, and when its stages ended (seconds)."""
+
+    cache: KVCache
+    state: DecodeState
+    sampling: Sampling
+    limit: int
+    timings: dict[str, float]
+
+    def replies(self, ends: tuple[int, ...]) -> list[list[int]]:
+        """The tokens of each row so far, without the end token."""
+        tokens = np.asarray(self.state.tokens)[:, : int(self.state.count)].tolist()
+        return [row[: next((i for i, token in enumerate(row) if token in ends), len(row))] for row in tokens]
+
+
+def on_mesh(function):
+    """Runs a function of a network with that network's mesh in context."""
+
+    @functools.wraps(function)
+    def wrapped(network: Network, *args, **kwargs):
+        with jax.set_mesh(network.mesh):
+            return function(network, *args, **kwargs)
+
+    return wrapped
+
+
+def embed(network: Network, batch: Batch) -> jax.Array:
+    """The prompt's embeddings [B, T, D], with the media's vectors in their places."""
+    weights = (network.graphdef, network.params)
+    embeddings = steps.embed(*weights, batch.token_ids)
+    for group in batch.audio:
+        embeddings = steps.add_audio(*weights, embeddings, group.mel, group.frames, group.destination)
+    for group in batch.vision:
+        embeddings = steps.add_vision(*weights, embeddings, group.pixels, group.cells, group.destination)
+    return embeddings
+
+
+@on_mesh
+def positions(network: Network, batch: Batch, start: Any = 0) -> tuple[jax.Array, jax.Array]:
+    """TMRoPE ids [3, B, T] and the next id [B]; `start`: the id of the first token."""
+    starts = np.broadcast_to(np.asarray(start, np.int32), batch.lengths.shape)
+    return steps.position_ids(network.config, batch.token_ids, batch.lengths, batch.vision_grid,
+                              batch.seconds_per_grid, starts)
+
+
+@on_mesh
+def prefill(network: Network, batch: Batch, cache: KVCache, start: Any = 0,
+            each: Callable[[int, jax.Array], None] | None = None) -> tuple[KVCache, jax.Array, jax.Array]:
+    """Runs a prompt through the decoder in chunks of PREFILL_CHUNK tokens, so that memory does not grow with it.
+
+    Returns the cache, each row's last hidden vector [B, D] and the next id [B]. `each` is given the offset and the
+    hidden vectors [B, chunk, D] of every chunk.
+    """
+    embeddings = embed(network, batch)
+    ids, following = positions(network, batch, start)
+    B, T, D = embeddings.shape
+    last = jnp.zeros((B, D), embeddings.dtype)
+    width = min(T, PREFILL_CHUNK)
+    for offset in range(0, T, width):
+        chunk, chunk_ids, valid = steps.take(embeddings, ids, batch.lengths, offset, width)
+        hidden, cache, last = steps.prefill(network.graphdef, network.params, cache, chunk, chunk_ids, valid,
+                                            batch.lengths - 1 - offset, last)
+        if each:
+            each(offset, hidden)
+    return cache, last, following
+
+
+def slots_for(network: Network, batch: Batch, limit: int, used: int = 0) -> int:
+    """Slots of the cache for a prompt after `used` slots, and a reply of up to `limit` tokens."""
+    return bucket(used + batch.token_ids.shape[1] + limit, SMALLEST_CACHE)
+
+
+@on_mesh
+def begin(network: Network, batch: Batch, sampling: Sampling, limit: int, seeds: np.ndarray,
+          before: Session | None = None) -> Session:
+    """Prefills the batch and draws the first token. `before`: the session of the turns so far, which is used up."""
+    started = time.perf_counter()
+    used = int(before.cache.used) if before else 0
+    slots = slots_for(network, batch, limit, used)
+    seen = steps.seen_tokens(batch.token_ids, batch.lengths, network.config.text_config.vocab_size)
+    if before:
+        cache = steps.grow_cache(before.cache, slots=max(slots, before.cache.slots))
+        start, seen = before.state.position, seen | before.state.seen
+    else:
+        cache = steps.empty_cache(network.config.text_config, batch.token_ids.shape[0], slots, network.dtype)
+        start = 0
+    cache, last, position = prefill(network, batch, cache, start)
+    state = steps.first_token(network.graphdef, network.config, sampling.sampler, network.params, sampling.numbers,
+                              last, position, seen, seeds, np.array(network.ends, np.int32), cache.slots)
+    state.token.block_until_ready()
+    return Session(cache, state, sampling, limit, {"prefill": time.perf_counter() - started})
+
+
+@on_mesh
+def advance(network: Network, session: Session, limit: int) -> None:
+    """Decodes until `limit` tokens have been drawn in all, or all rows have ended. Does not wait for the device."""
+    session.cache, session.state = steps.decode(
+        network.graphdef, network.config, session.sampling.sampler, network.params, session.sampling.numbers,
+        session.cache, session.state, np.array(network.ends, np.int32), np.int32(min(limit, session.limit)))
+
+
+def stream(network: Network, session: Session) -> Iterator[list[int]]:
+    """The drawn tokens [B] of each step, end tokens and padding included, as they come.
+
+    The next step is launched before the last one's token is read, so the device never waits for the reader.
+    """
+    for count in range(1, session.limit + 1):
+        token, done = session.state.token, session.state.done
+        if count < session.limit:
+            advance(network, session, count + 1)
+        yield np.asarray(token).tolist()
+        if bool(done.all()):
+            return

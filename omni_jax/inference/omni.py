@@ -1,0 +1,214 @@
+"""The facade: `load` a checkpoint, then ask it. See the README for ten lines that work."""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from omni_jax import sharding
+from omni_jax.config import OmniConfig
+from omni_jax.data.batch import collate
+from omni_jax.data.processor import Processor, Prompt
+from omni_jax.data.tokenizer import StreamDecoder
+from omni_jax.errors import OmniError
+from omni_jax.inference import generate as generation
+from omni_jax.inference import steps
+from omni_jax.inference.generate import Network, Session
+from omni_jax.inference.sampling import Sampling
+from omni_jax.models.thinker import Thinker
+from omni_jax.weights import load_params
+
+Conversation = Sequence[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """An answer. token_ids leave out the end token; timings are in seconds."""
+
+    text: str
+    token_ids: list[int]
+    timings: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextChunk:
+    """A piece of streamed text and the tokens that it took."""
+
+    text: str
+    token_ids: list[int]
+
+
+def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress: bool = False) -> "Omni":
+    """Loads a Hugging Face directory or one written by `tools/convert.py`.
+
+    mesh: "data=1,fsdp=1,model=4" or a jax Mesh; None puts all devices on `model`. dtype: of weights and activations;
+    None is bfloat16 on accelerators and float32 on a CPU. Raises OmniError before any weight is read if the
+    checkpoint is incomplete or contradicts its config.json.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise OmniError(f"{directory}: is not a directory; give a checkpoint's directory")
+    _keep_compiled_programs()
+    config = OmniConfig.load(directory)
+    processor = Processor.load(directory, config)
+    settings = _generation_config(directory)
+    mesh = sharding.make_mesh(mesh)
+    dtype = jnp.dtype(dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
+    graphdef, abstract = sharding.abstract(Thinker, config.thinker_config, mesh, dtype)
+    params = load_params(directory, config, abstract, progress=progress)
+    ends = settings.get("eos_token_id", config.thinker_config.eos_token_id)
+    ends = tuple(ends) if isinstance(ends, list) else (ends,)
+    network = Network(config.thinker_config, graphdef, params, mesh, dtype, ends)
+    return Omni(config, network, processor, _default_sampling(settings))
+
+
+class Omni:
+    """A loaded checkpoint. All methods take conversations as in Qwen's own examples and raise OmniError."""
+
+    def __init__(self, config: OmniConfig, network: Network, processor: Processor, sampling: Sampling):
+        self.config, self.network, self.processor, self.sampling = config, network, processor, sampling
+
+    def generate(self, conversation: Conversation | Sequence[Conversation], *, use_audio_in_video: bool = False,
+                 max_new_tokens: int = 1024, temperature: float | None = None, top_p: float | None = None,
+                 top_k: int | None = None, repetition_penalty: float | None = None,
+                 seed: int | Sequence[int] = 0) -> Reply | list[Reply]:
+        """The reply to a conversation, or the replies to a list of conversations (one batch).
+
+        Sampling settings left out are those of generation_config.json, else greedy. seed: one for all rows or one a
+        row; a row's draws depend on its seed alone.
+        """
+        started = time.perf_counter()
+        single = not (conversation and isinstance(conversation[0], (list, tuple)))
+        prompts = [self.prompt(c, use_audio_in_video) for c in ([conversation] if single else conversation)]
+        sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
+        session = self.begin(prompts, sampling, max_new_tokens, seed, started)
+        replies = self.finish(session, started)
+        return replies[0] if single else replies
+
+    def stream(self, conversation: Conversation, *, use_audio_in_video: bool = False, max_new_tokens: int = 1024,
+               temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
+               repetition_penalty: float | None = None, seed: int = 0) -> Iterator[TextChunk]:
+        """The same reply as `generate`'s, in pieces as they are ready; never half a character."""
+        started = time.perf_counter()
+        sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
+        prompt = self.prompt(conversation, use_audio_in_video)
+        yield from self.text_chunks(self.begin([prompt], sampling, max_new_tokens, seed, started))
+
+    def thinker_logits(self, conversation: Conversation, use_audio_in_video: bool = False,
+                       last: int | None = None) -> np.ndarray:
+        """float32 [T, V]: the logits after each token of the prompt, or after its `last` tokens."""
+        prompt = self.prompt(conversation, use_audio_in_video)
+        return self.prompt_logits(prompt, last)
+
+    def position_ids(self, conversation: Conversation, use_audio_in_video: bool = False) -> np.ndarray:
+        """int32 [3, T]: the TMRoPE ids (time, height, width) of the prompt."""
+        prompt = self.prompt(conversation, use_audio_in_video)
+        ids, _ = generation.positions(self.network, collate([prompt], self.config))
+        return np.asarray(ids)[:, 0, : len(prompt.token_ids)]
+
+    def prompt(self, conversation: Conversation, use_audio_in_video: bool = False) -> Prompt:
+        """The conversation as tokens and features."""
+        return self.processor.prompt(conversation, use_audio_in_video=use_audio_in_video)
+
+    def prompt_logits(self, prompt: Prompt, last: int | None = None) -> np.ndarray:
+        """float32 [T, V] of a prepared prompt; see `thinker_logits`."""
+        T = len(prompt.token_ids)
+        first = 0 if last is None else max(0, T - last)
+        batch = collate([prompt], self.config)
+        rows: list[np.ndarray] = []
+
+        def keep(offset: int, hidden: jax.Array) -> None:
+            if offset + hidden.shape[1] > first and offset < T:
+                scores = np.asarray(steps.logits(self.network.graphdef, self.network.params, hidden))[0]
+                rows.append(scores[max(0, first - offset): T - offset])
+
+        with jax.set_mesh(self.network.mesh):
+            slots = generation.slots_for(self.network, batch, 0)
+            cache = steps.empty_cache(self.config.thinker_config.text_config, 1, slots, self.network.dtype)
+            generation.prefill(self.network, batch, cache, each=keep)
+        return np.concatenate(rows)
+
+    def sampling_with(self, temperature, top_p, top_k, repetition_penalty) -> Sampling:
+        """The default settings with those that are given."""
+        given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "repetition_penalty": repetition_penalty}
+        return dataclasses.replace(self.sampling, **{k: v for k, v in given.items() if v is not None})
+
+    def begin(self, prompts: list[Prompt], sampling: Sampling, max_new_tokens: int, seed: int | Sequence[int],
+              started: float, before: Session | None = None) -> Session:
+        """Prefills a batch of prompts (after the turns of `before`) and draws the first token."""
+        context = self.config.thinker_config.text_config.max_position_embeddings
+        used = int(before.cache.used) if before else 0
+        longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+        if not prompts or max_new_tokens < 1:
+            raise OmniError("there is nothing to generate: give at least one conversation and max_new_tokens of 1")
+        if used + longest >= context:
+            raise OmniError(f"the conversation has {used + longest} tokens and the context {context}; start a new one")
+        seeds = np.atleast_1d(np.asarray(seed)).astype(np.uint32)
+        if len(seeds) not in (1, len(prompts)):
+            raise OmniError(f"seed has {len(seeds)} entries for {len(prompts)} conversations; give one, or one each")
+        batch = collate(prompts, self.config)
+        prepared = time.perf_counter() - started
+        limit = min(max_new_tokens, context - used - longest)
+        session = generation.begin(self.network, batch, sampling, limit, np.resize(seeds, len(prompts)), before)
+        session.timings |= {"prepare": prepared, "first_token": time.perf_counter() - started}
+        return session
+
+    def finish(self, session: Session, started: float) -> list[Reply]:
+        """Decodes to the end."""
+        generation.advance(self.network, session, session.limit)
+        replies = session.replies(self.network.ends)
+        timings = {**session.timings, "total": time.perf_counter() - started}
+        return [Reply(self.processor.tokenizer.decode(tokens), tokens, timings) for tokens in replies]
+
+    def text_chunks(self, session: Session) -> Iterator[TextChunk]:
+        """Decodes the one row of a session step by step."""
+        decoder = StreamDecoder(self.processor.tokenizer)
+        held: list[int] = []
+        for (token,) in generation.stream(self.network, session):
+            if token in self.network.ends:
+                break
+            held.append(token)
+            if text := decoder.push([token]):
+                yield TextChunk(text, held)
+                held = []
+        if (text := decoder.flush()) or held:
+            yield TextChunk(text, held)
+
+    def chat(self, **options: Any) -> "Chat":
+        """A conversation that keeps what it has read: see `Chat`. `options` are those of `generate`."""
+        from omni_jax.inference.chat import Chat
+
+        return Chat(self, **options)
+
+
+def _keep_compiled_programs() -> None:
+    """XLA's programs are kept on disk, unless the user has said where or said no."""
+    if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "omni_jax" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _generation_config(directory: Path) -> dict[str, Any]:
+    path = directory / "generation_config.json"
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OmniError(f"{path}: is not valid JSON ({error}); mend or remove it") from None
+
+
+def _default_sampling(settings: dict[str, Any]) -> Sampling:
+    names = ("temperature", "top_p", "top_k", "repetition_penalty")
+    given = {name: settings[name] for name in names if settings.get(name) is not None}
+    if settings.get("do_sample"):
+        return Sampling(**{"temperature": 1.0, **given})
+    return Sampling(repetition_penalty=given.get("repetition_penalty", 1.0))

@@ -1,0 +1,136 @@
+"""The jitted pieces of a reply: embed, encode media, prefill a chunk, decode.
+
+Each is a pure function of a static graphdef and arrays; caches and embeddings are donated. Their shapes are few: a
+prompt is prefilled in chunks of one size, media go through the towers in groups of one size, and the decode loop
+depends on the batch and the cache's length alone.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from omni_jax.config import ThinkerConfig
+from omni_jax.inference import sampling
+from omni_jax.inference.sampling import Sampler
+from omni_jax.models import kv_cache, thinker, tmrope
+from omni_jax.models.kv_cache import KVCache
+
+
+class DecodeState(NamedTuple):
+    """A reply in the making, beside its cache. S: slots of the cache, which bound a reply's length."""
+
+    token: jax.Array      # int32 [B]: drawn last, not yet fed in
+    logits: jax.Array     # float32 [B, V]: what it was drawn from
+    position: jax.Array   # int32 [B]: the rotary id at which it will be fed in
+    tokens: jax.Array     # int32 [B, S]: all drawn so far
+    count: jax.Array      # int32 []: how many
+    done: jax.Array       # bool [B]: has drawn an end token
+    seen: jax.Array       # bool [B, V]: tokens of prompt and reply, for the repetition penalty
+    seeds: jax.Array      # uint32 [B]
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def embed(graphdef: nnx.GraphDef, params: Any, token_ids: jax.Array) -> jax.Array:
+    """int32 [B, T] -> [B, T, D]."""
+    return nnx.merge(graphdef, params).embed(token_ids)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef", donate_argnames="embeddings")
+def add_audio(graphdef, params, embeddings, mel, frames, destination):
+    """Puts the audio tower's vectors for blocks of mel (see data.batch.AudioBlocks) into embeddings [B, T, D]."""
+    return thinker.insert(embeddings, nnx.merge(graphdef, params).audio(mel, frames), destination)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef", donate_argnames="embeddings")
+def add_vision(graphdef, params, embeddings, pixels, cells, destination):
+    """Puts the vision tower's vectors for frame pairs (see data.batch.VisionWindows) into embeddings [B, T, D]."""
+    return thinker.insert(embeddings, nnx.merge(graphdef, params).vision(pixels, cells), destination)
+
+
+position_ids = jax.jit(tmrope.position_ids, static_argnames="config")
+
+
+@functools.partial(jax.jit, static_argnames=("config", "batch", "slots", "dtype"))
+def empty_cache(config: Any, batch: int, slots: int, dtype: Any) -> KVCache:
+    return kv_cache.empty(config, batch, slots, dtype)
+
+
+grow_cache = jax.jit(kv_cache.grow, static_argnames="slots", donate_argnames="cache")
+
+
+@functools.partial(jax.jit, static_argnames="width")
+def take(embeddings, positions, lengths, offset, width: int):
+    """The chunk of `width` tokens from `offset`: embeddings [B, width, D], ids [3, B, width], valid [B, width]."""
+    valid = offset + jnp.arange(width) < lengths[:, None]
+    return (jax.lax.dynamic_slice_in_dim(embeddings, offset, width, 1),
+            jax.lax.dynamic_slice_in_dim(positions, offset, width, 2), valid)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef", donate_argnames=("cache", "last"))
+def prefill(graphdef, params, cache, chunk, positions, valid, ends, last):
+    """One chunk through the decoder: chunk [B, T, D], positions [3, B, T], valid [B, T].
+
+    `ends` int32 [B] counts from the chunk's start to each row's last token; where it lies inside the chunk, `last`
+    [B, D] takes its hidden vector. Returns (hidden [B, T, D], cache, last).
+    """
+    hidden, cache = nnx.merge(graphdef, params).decoder(chunk, positions, valid, cache)
+    here = (ends >= 0) & (ends < chunk.shape[1])
+    own = jnp.take_along_axis(hidden, jnp.clip(ends, 0, chunk.shape[1] - 1)[:, None, None], axis=1)[:, 0]
+    return hidden, cache, jnp.where(here[:, None], own, last)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def logits(graphdef, params, hidden):
+    """hidden [..., D] -> float32 [..., V]."""
+    return nnx.merge(graphdef, params).logits(hidden)
+
+
+@functools.partial(jax.jit, static_argnames="vocabulary")
+def seen_tokens(token_ids, lengths, vocabulary: int):
+    """bool [B, V]: which tokens each prompt, int32 [B, T] of lengths [B], holds."""
+    real = jnp.arange(token_ids.shape[1]) < lengths[:, None]
+    rows = jnp.arange(token_ids.shape[0])[:, None]
+    return jnp.zeros((token_ids.shape[0], vocabulary), bool).at[rows, token_ids].max(real)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "config", "sampler", "slots"))
+def first_token(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, last, position, seen, seeds, ends,
+                slots: int) -> DecodeState:
+    """The state after prefill: draws the first token from the last hidden vectors [B, D]."""
+    scores = nnx.merge(graphdef, params).logits(last)
+    B = last.shape[0]
+    state = DecodeState(jnp.zeros(B, jnp.int32), scores, position, jnp.zeros((B, slots), jnp.int32),
+                        jnp.zeros((), jnp.int32), jnp.zeros(B, bool), seen, seeds)
+    return _draw(config, sampler, numbers, state, scores, ends)
+
+
+def _draw(config: ThinkerConfig, sampler: Sampler, numbers, state: DecodeState, scores, ends) -> DecodeState:
+    token = sampling.choose(sampler, numbers, scores, state.seen, state.seeds, state.count)
+    token = jnp.where(state.done, config.pad_token_id, token)
+    tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.count))
+    seen = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
+    return state._replace(token=token, logits=scores, tokens=tokens, seen=seen, count=state.count + 1,
+                          done=state.done | (token[:, None] == ends).any(-1))
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "config", "sampler"), donate_argnames="cache")
+def decode(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, cache, state: DecodeState, ends,
+           limit) -> tuple[KVCache, DecodeState]:
+    """Feeds in and draws tokens until `limit` (int32 []) have been drawn in all or every row has ended.
+
+    `ends` int32 [E]: the end tokens. The one loop of `generate` (limit: the longest reply) and `stream` (limit: one
+    more token).
+    """
+    model = nnx.merge(graphdef, params)
+
+    def step(carry):
+        cache, state = carry
+        positions = jnp.broadcast_to(state.position[None, :, None], (3, state.position.shape[0], 1))
+        hidden, cache = model.decoder(model.embed(state.token[:, None]), positions, ~state.done[:, None], cache)
+        state = state._replace(position=state.position + 1)
+        return cache, _draw(config, sampler, numbers, state, model.logits(hidden[:, 0]), ends)
+
+    return jax.lax.while_loop(lambda carry: (carry[1].count < limit) & ~carry[1].done.all(), step, (cache, state))
