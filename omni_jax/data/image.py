@@ -1,5 +1,6 @@
 """Pictures: to RGB, to a size of whole cells, and on to the vision tower's patches."""
 
+import io
 import math
 import warnings
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ def smart_resize(height: int, width: int, factor: int = DEFAULT_FACTOR, min_pixe
     min_pixels = MIN_CELLS * factor**2 if min_pixels is None else min_pixels
     max_pixels = MAX_CELLS * factor**2 if max_pixels is None else max_pixels
     if min(height, width) < 1 or max(height, width) / min(height, width) > MAX_RATIO:
-        raise OmniError(f"{name}: {width}x{height} pixels; one side may be at most {MAX_RATIO} times the other, crop it")
+        raise OmniError(f"{name}: {width}x{height} pixels; no side may be over {MAX_RATIO} times the other, crop it")
     if min_pixels > max_pixels:
         raise OmniError(f"{name}: min_pixels {min_pixels:g} exceeds max_pixels {max_pixels:g}; change one of them")
     rows, cols = max(1, round(height / factor)), max(1, round(width / factor))
@@ -101,9 +102,9 @@ def _open_file(file: Source) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as large is an error all the same
-            return Image.open(file.open())
+            return Image.open(io.BytesIO(file.data) if file.path is None else file.path)
     except UnidentifiedImageError:
-        raise OmniError(f"{file.name}: is not a picture that can be read; the file is corrupt or of another type") from None
+        raise OmniError(f"{file.name}: cannot be read as a picture; the file is corrupt or of another type") from None
     except Image.DecompressionBombError:
         raise OmniError(f"{file.name}: the picture has too many pixels to decode safely; make it smaller") from None
     except (OSError, ValueError, SyntaxError) as error:

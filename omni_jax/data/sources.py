@@ -25,15 +25,6 @@ class Source:
     path: str | None = None
     data: bytes | None = None
 
-    def open(self) -> io.BufferedIOBase:
-        """The file for reading, as bytes. Raises OmniError."""
-        if self.data is not None:
-            return io.BytesIO(self.data)
-        try:
-            return open(self.path, "rb")
-        except OSError as error:
-            raise OmniError(f"{self.name}: cannot be read ({error.strerror}); check its permissions") from None
-
 
 def resolve(value: Any, where: str) -> Source | None:
     """The encoded file that `value` names or holds, or None if it is no file (an array, a PIL image, a list).

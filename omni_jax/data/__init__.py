@@ -1,0 +1,1 @@
+"""Media and text to arrays, and token ids back to text."""
