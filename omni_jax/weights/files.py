@@ -1,0 +1,71 @@
+"""What all writers and readers of checkpoint directories share: whole-or-nothing writing, companions, progress."""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from omni_jax.errors import OmniError
+
+# Small files that go along with the weights, whichever layout these have.
+COMPANIONS = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json",
+    "special_tokens_map.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json",
+    "generation_config.json", "chat_template.json", "chat_template.jinja", "LICENSE", "README.md",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def whole_directory(out: str | Path, needed: int = 0) -> Iterator[Path]:
+    """A new directory beside `out` to write into: renamed to `out` at the end, removed on any failure.
+
+    Args:
+      needed: bytes that will be written, compared with the free space before.
+    Raises: OmniError if `out` exists, its parent does not, or the disk is too small, full or failing.
+    """
+    out = Path(out).absolute()
+    if out.exists() or out.is_symlink():
+        raise OmniError(f"{out}: exists already; give another name or remove it")
+    if not out.parent.is_dir():
+        raise OmniError(f"{out}: its parent directory does not exist; create it")
+    free = shutil.disk_usage(out.parent).free
+    if needed > free:
+        raise OmniError(f"{out}: needs {size_text(needed)} and the disk has {size_text(free)} free; make room or "
+                        "choose another disk")
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        partial.mkdir()
+        yield partial
+        os.rename(partial, out)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and error.filename and not str(error.filename).startswith(str(partial)):
+            raise
+        raise OmniError(f"{out}: could not be written ({error.strerror or error}); nothing was kept") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def copy_companions(source: str | Path, target: Path) -> list[str]:
+    """Copies tokenizer, preprocessor and generation files where present; returns their names."""
+    names = [name for name in COMPANIONS if (Path(source) / name).is_file()]
+    for name in names:
+        shutil.copyfile(Path(source) / name, target / name)
+    return names
+
+
+def progress_bar(total: int, what: str, shown: bool, unit: str = "B") -> tqdm:
+    """A bar on stderr that appears only when the work takes over a second."""
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=not shown, delay=1, file=sys.stderr)
+
+
+def size_text(count: int) -> str:
+    """Bytes for people: `3.2 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
+        count /= 1000
+    return f"{count:.3g} TB"

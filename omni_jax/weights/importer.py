@@ -1,0 +1,167 @@
+"""Strict import: the tensors of a Hugging Face directory, straight into sharded arrays.
+
+Everything is checked by names and shapes before the first byte of a weight is read. Then each shard of each leaf is
+put together from just the slices it needs, in one buffer of the wanted type: the host never holds more.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from omni_jax.config import OmniConfig
+from omni_jax.errors import OmniError
+from omni_jax.weights.files import progress_bar
+from omni_jax.weights.names import CARRIED_PREFIXES, Row, canonical, check_tree, in_file_order, leaves, nest, rows
+from omni_jax.weights.safetensors_files import Tensor, read_directory
+
+_WEIGHT_TYPES = ("float64", "float32", "float16", "bfloat16")
+_SHOWN = 3  # how many names an error lists before it only counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched:
+    """A checkpoint's tensors in our order: per row of the name table its layers, and what is carried along unread."""
+
+    thinker: list[tuple[Row, list[Tensor]]]
+    carried: list[Tensor]
+
+
+def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, progress: bool = False) -> dict:
+    """The Thinker's parameters from a Hugging Face directory.
+
+    Args:
+      abstract: nested dict of `jax.ShapeDtypeStruct` with shardings; its paths and shapes must be those of the table.
+      progress: show a bar on stderr if it takes over a second.
+    Returns: the same tree of arrays, in the abstract leaves' types and shardings.
+    Raises: OmniError naming missing, unknown, doubled or misshaped tensors, before any is read.
+    """
+    check_tree(abstract, config)
+    matched = match(read_directory(directory), config, directory)
+    wanted, params = dict(leaves(abstract)), {}
+    with progress_bar(sum(math.prod(row.shape) for row, _ in matched.thinker), "loading", progress, " weights") as bar:
+        for row, layers in matched.thinker:
+            params[row.path] = _place(row, layers, wanted[row.path])
+            bar.update(math.prod(row.shape))
+    return nest({path: params[path] for path in wanted})
+
+
+def match(tensors: Mapping[str, Tensor], config: OmniConfig, where: str | Path = "checkpoint") -> Matched:
+    """Pairs a checkpoint's tensors with the name table. Raises OmniError unless they fit exactly."""
+    found, carried = _sort(tensors, config, where)
+    table = rows(config)
+    expected = {name: row for row in table for name in row.names()}
+    _refuse_names(found, expected, config, where)
+    for name, row in expected.items():
+        _check_tensor(found[name], row, where)
+    return Matched([(row, [found[name] for name in row.names()]) for row in table], carried)
+
+
+def _sort(tensors: Mapping[str, Tensor], config: OmniConfig, where) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """({hub name without prefix: tensor}, carried tensors), with doubles across the two schemes refused."""
+    prefix, found, carried = config.thinker_prefix, {}, []
+    for name, tensor in tensors.items():
+        if prefix and name.startswith(CARRIED_PREFIXES):
+            carried.append(tensor)
+            continue
+        # A name outside the prefix keeps a mark that no row has, so that it is reported as unknown.
+        key = canonical(name[len(prefix):]) if name.startswith(prefix) else "?" + name
+        if key in found:
+            raise OmniError(f"{where}: tensor {name} is doubled: {found[key].name} is the same tensor by another name; "
+                            "keep one of the two")
+        found[key] = tensor
+    return found, carried
+
+
+def _refuse_names(found: Mapping[str, Tensor], expected: Mapping[str, Row], config: OmniConfig, where) -> None:
+    missing = [config.thinker_prefix + name for name in expected if name not in found]
+    unknown = [tensor.name for name, tensor in found.items() if name not in expected]
+    if missing and unknown:
+        raise OmniError(f"{where}: {_list(missing, 'missing')}, and {_list(unknown, 'unknown')}; the checkpoint is not "
+                        f"the model that its config.json describes{_layer_hint(config)}")
+    if missing:
+        raise OmniError(f"{where}: {_list(missing, 'missing')}; fetch the whole checkpoint, or correct config.json"
+                        f"{_layer_hint(config)}")
+    if unknown == [config.thinker_prefix + "lm_head.weight"]:
+        raise OmniError(f"{where}: tensor {unknown[0]} is unknown, because config.json sets tie_word_embeddings; "
+                        "set it to false, or remove the tensor")
+    if unknown:
+        raise OmniError(f"{where}: {_list(unknown, 'unknown')}; remove what is not of this model, or correct "
+                        f"config.json{_layer_hint(config)}")
+
+
+def _list(names: list[str], what: str) -> str:
+    if len(names) == 1:
+        return f"tensor {names[0]} is {what}"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} tensors are {what} ({', '.join(names[:_SHOWN])}{more})"
+
+
+def _layer_hint(config: OmniConfig) -> str:
+    thinker = config.thinker_config
+    return (f" (it says num_hidden_layers {thinker.text_config.num_hidden_layers}, "
+            f"encoder_layers {thinker.audio_config.encoder_layers}, depth {thinker.vision_config.depth})")
+
+
+def _check_tensor(tensor: Tensor, row: Row, where) -> None:
+    if tensor.shape != row.file_shape:
+        raise OmniError(f"{where}: tensor {tensor.name} is misshaped: {list(tensor.shape)} in the file, "
+                        f"{list(row.file_shape)} by config.json ({row.fields()}); the two are not of one model")
+    if tensor.dtype.name not in _WEIGHT_TYPES:
+        raise OmniError(f"{where}: tensor {tensor.name} is {tensor.dtype.name}; weights must be float32, float16 or "
+                        "bfloat16, so convert the checkpoint before")
+
+
+def _place(row: Row, layers: list[Tensor], wanted: jax.ShapeDtypeStruct) -> jax.Array:
+    """One leaf, shard by shard: each distinct shard is read once and put on every device that holds it."""
+    if wanted.sharding is None:
+        return jax.device_put(_read_shard(row, layers, tuple(slice(0, n) for n in row.shape), wanted.dtype))
+    holders: dict[tuple, list[Any]] = {}
+    for device, index in wanted.sharding.addressable_devices_indices_map(row.shape).items():
+        span = tuple(slice(*s.indices(n)) for s, n in zip(index, row.shape, strict=True))
+        holders.setdefault(tuple((s.start, s.stop) for s in span), []).append(device)
+    shards = []
+    for span, devices in holders.items():
+        buffer = _read_shard(row, layers, tuple(slice(*s) for s in span), wanted.dtype)
+        shards += jax.block_until_ready([jax.device_put(buffer, device) for device in devices])
+    return jax.make_array_from_single_device_arrays(row.shape, wanted.sharding, shards)
+
+
+def _read_shard(row: Row, layers: list[Tensor], span: tuple[slice, ...], dtype) -> np.ndarray:
+    out = np.empty([s.stop - s.start for s in span], dtype)
+    if row.layers is None:
+        _copy(row, layers[0], span, out)
+    else:
+        for target, layer in enumerate(range(span[0].start, span[0].stop)):
+            _copy(row, layers[layer], span[1:], out[target])
+    return out
+
+
+def _copy(row: Row, tensor: Tensor, span: tuple[slice, ...], out: np.ndarray) -> None:
+    """Copies one layer's `span` (in our axes) from the file (in its axes) into `out`, converting the type."""
+    source, ours = tensor.load(), list(span)
+    pick_file, split, pick_ours = [], [], []
+    for word in row.layout:
+        axes = [ours.pop(0) for _ in word.split(".")]
+        if "*" in word:  # several axes there, one here: take them whole, and cut after the reshape
+            pick_file += [slice(None)] * len(word.split("*"))
+            split.append(math.prod(row.sizes[letter] for letter in word.split("*")))
+            pick_ours.append(axes[0])
+            continue
+        inner = [row.sizes[letter] for letter in word.split(".")][1:]
+        step = math.prod(inner)
+        pick_file.append(slice(axes[0].start * step, axes[0].stop * step))
+        split += [axes[0].stop - axes[0].start, *inner]
+        pick_ours += [slice(None), *axes[1:]]
+    out[...] = source[tuple(pick_file)].reshape(split)[tuple(pick_ours)]
+
+
+def thinker_tensors(matched: Matched, config: OmniConfig) -> Iterator[Tensor]:
+    """The Thinker's tensors under their hub names, layer by layer, unchanged otherwise."""
+    found = {row.path: layers for row, layers in matched.thinker}
+    for row, layer in in_file_order([row for row, _ in matched.thinker]):
+        yield dataclasses.replace(found[row.path][layer], name=config.thinker_prefix + row.name_of(layer))

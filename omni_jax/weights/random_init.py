@@ -1,0 +1,78 @@
+"""Random checkpoints of any configuration, for tests, demonstrations and benchmarks.
+
+A tensor depends on the seed and its own name alone, so a checkpoint is the same whatever the shard size, and the first
+layers of a deeper model are those of a shallower one.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from omni_jax.config import OmniConfig
+from omni_jax.weights.names import Row, in_file_order, rows
+from omni_jax.weights.safetensors_files import Tensor
+from omni_jax.weights.speakers import Speaker
+
+_CHUNK = 1 << 22  # numbers drawn at a time, in float32
+_BIAS, _SCALE = 0.02, 0.1  # standard deviations of biases, and of norm scales around 1
+_SPEAKERS = {"Chelsie": 151872, "Ethan": 151870}  # the released voices and their first tokens
+_REFERENCE_FRAMES = 300  # 3 s of reference mel
+
+
+def thinker_only(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without the speaking networks, whose weights a random checkpoint does not hold."""
+    kept = {key: value for key, value in data.items() if key not in ("talker_config", "token2wav_config")}
+    return {**kept, "enable_audio_output": False} if "thinker_config" in data else kept
+
+
+def random_tensors(config: OmniConfig, seed: int = 0, dtype: Any = "bfloat16", gain: float = 1.0) -> Iterator[Tensor]:
+    """The Thinker's tensors under their hub names, each drawn only when it is loaded.
+
+    Args:
+      gain: standard deviation of the weights in units of 1 / sqrt(fan_in).
+    """
+    for row, layer in in_file_order(rows(config)):
+        name = row.name_of(layer)
+        load = functools.partial(_draw, row, name, seed, np.dtype(dtype), gain)
+        yield Tensor(config.thinker_prefix + name, np.dtype(dtype), row.file_shape, load)
+
+
+def random_speakers(config: OmniConfig, seed: int = 0) -> dict[str, Speaker]:
+    """Voices with the released names and random content: transformers loads no whole model without spk_dict.pt."""
+    thinker, voices = config.thinker_config, {}
+    for name, token in _SPEAKERS.items():
+        generator = _generator(seed, f"speaker {name}")
+        voices[name] = Speaker(token if token < thinker.text_config.vocab_size else thinker.eos_token_id,
+                               generator.standard_normal((1, 192), np.float32),
+                               generator.standard_normal((1, _REFERENCE_FRAMES, 80), np.float32))
+    return voices
+
+
+def _draw(row: Row, name: str, seed: int, dtype: np.dtype, gain: float) -> np.ndarray:
+    mean, deviation = _distribution(row, gain)
+    out, generator = np.empty(math.prod(row.file_shape), dtype), _generator(seed, name)
+    for begin in range(0, out.size, _CHUNK):
+        chunk = out[begin:begin + _CHUNK]
+        chunk[...] = mean + deviation * generator.standard_normal(chunk.size, np.float32)
+    return out.reshape(row.file_shape)
+
+
+def _distribution(row: Row, gain: float) -> tuple[np.float32, np.float32]:
+    """(mean, standard deviation). Token embeddings are drawn at 1, so that the tokens outweigh what the layers add to
+    all positions alike; otherwise greedy text soon repeats one token."""
+    if row.path.endswith("/scale"):
+        return np.float32(1), np.float32(_SCALE)
+    if row.path.endswith("/bias"):
+        return np.float32(0), np.float32(_BIAS)
+    if row.path == "embed/weight":
+        return np.float32(0), np.float32(1)
+    return np.float32(0), np.float32(gain / math.sqrt(math.prod(row.file_shape[1:])))
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
