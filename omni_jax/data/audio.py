@@ -92,7 +92,7 @@ def decode_sound(file: Source) -> tuple[np.ndarray, int]:
         except av.error.FFmpegError as error:
             raise OmniError(f"{file.name}: the sound is corrupt ({error.strerror}); convert the file again") from None
     if not sum(piece.size for piece in pieces):
-        raise OmniError(f"{file.name}: the sound track holds no sound; give a file with sound")
+        raise OmniError(f"{file.name}: the sound track holds no sound; the file is empty or corrupt")
     return np.concatenate(pieces), rate
 
 

@@ -24,15 +24,13 @@ from omni_jax.data.audio import (
 )
 from omni_jax.data.batch import AudioClip, MediaInfo, Picture, Prompt
 from omni_jax.data.chat_template import MediaItem, Segment, render, render_next
-from omni_jax.data.image import frame_pairs, image_size, open_image, resize, to_rgb
+from omni_jax.data.image import CLIP_MEAN, CLIP_STD, frame_pairs, image_size, open_image, resize, to_rgb
 from omni_jax.data.sources import Source
 from omni_jax.data.tokenizer import Tokenizer
 from omni_jax.data.video import DEFAULT_FPS, VideoPlan, plan_video, read_frames
 from omni_jax.errors import OmniError
 
 SECONDS_PER_CHUNK = 2  # of sound and video that are interleaved at a time
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 TOKEN_FIELDS = {
     "<|AUDIO|>": "audio_token_index", "<|audio_bos|>": "audio_start_token_id", "<|audio_eos|>": "audio_end_token_id",
     "<|IMAGE|>": "image_token_index", "<|VIDEO|>": "video_token_index",
@@ -196,9 +194,8 @@ def check_context(prompt: Prompt, config: OmniConfig, max_new_tokens: int = 0, p
     counts = {kind: sum(i.tokens for i in prompt.media if i.kind == kind) for kind in ("image", "video", "audio")}
     words = {"image": "pictures", "video": "video", "audio": "sound"}
     parts = [f"{total - sum(counts.values()):,} of text", *(f"{n:,} of {words[k]}" for k, n in counts.items() if n)]
-    room = f"the {context:,} of the context"
-    if max_new_tokens or past_tokens:
-        room = f"the {max(limit, 0):,} that {room} leave beside {past_tokens:,} before and {max_new_tokens:,} for the reply"
+    room = f"the {max(limit, 0):,} that the context of {context:,} leaves beside {past_tokens:,} earlier tokens and " \
+           f"{max_new_tokens:,} for the reply"
     raise OmniError(f"prompt: {total:,} tokens ({', '.join(parts)}) exceed {room}; "
                     f"{_what_fits(prompt.media, counts, total - limit)}")
 
