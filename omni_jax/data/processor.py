@@ -176,7 +176,8 @@ def interleave(grid: tuple[int, int, int], seconds_per_grid: float, audio: int, 
     Chunks of SECONDS_PER_CHUNK, in each video first, then sound. Chunk k holds time ids from k * n to below (k+1) * n,
     n = 2 * ids_per_second; sound token i has id i, frame pair t has trunc(t * seconds_per_grid * ids_per_second).
     """
-    # float32 throughout: float64 puts another id on one frame in some layouts.
+    # float32 throughout, as the model's position ids: where a frame falls on the border of a chunk, the reference's
+    # processor (float64) and its model (float32) disagree, and its ids then shift against its tokens.
     times = np.arange(grid[0], dtype=np.float32) * np.float32(seconds_per_grid) * np.float32(ids_per_second)
     per_chunk = SECONDS_PER_CHUNK * ids_per_second
     video_chunks = np.repeat(times.astype(np.int64) // per_chunk, grid[1] * grid[2])
@@ -257,10 +258,20 @@ def _check_preprocessor(path: Path, config: OmniConfig) -> None:
         stated = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OmniError(f"{path}: cannot be read as JSON ({error}); copy it from the checkpoint again") from None
+    if not isinstance(stated, dict):
+        raise OmniError(f"{path}: must hold a JSON object; copy it from the checkpoint again")
     vision, audio = config.thinker_config.vision_config, config.thinker_config.audio_config
     expected = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "patch_size": vision.patch_size,
                 "merge_size": vision.spatial_merge_size, "temporal_patch_size": vision.temporal_patch_size,
                 "feature_size": audio.num_mel_bins, "hop_length": HOP, "n_fft": N_FFT, "sampling_rate": SAMPLE_RATE}
     for field, value in expected.items():
-        if stated.get(field) is not None and not np.array_equal(np.round(stated[field], 6), np.round(value, 6)):
+        if stated.get(field) is not None and not _same_numbers(stated[field], value):
             raise OmniError(f"{path}: {field} is {stated[field]}, but this model needs {value}; correct one of them")
+
+
+def _same_numbers(stated: Any, expected: Any) -> bool:
+    try:
+        stated = np.asarray(stated, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return stated.shape == np.shape(expected) and bool(np.allclose(stated, expected, rtol=0, atol=1e-6))

@@ -22,7 +22,8 @@ def chosen(path, item=None):
 @pytest.mark.parametrize(("suffix", "codec", "fps", "frames"), [
     ("mp4", "mpeg4", Fraction(25), 60), ("mp4", "libx264", Fraction(30000, 1001), 95),
     ("mkv", "ffv1", Fraction(25, 2), 40), ("mkv", "libx264", Fraction(30000, 1001), 77),
-    ("avi", "mpeg4", Fraction(24), 51), ("webm", "libvpx", Fraction(15), 37), ("webm", "libvpx-vp9", Fraction(24000, 1001), 31), ("ts", "mpeg2video", Fraction(25), 33),
+    ("avi", "mpeg4", Fraction(24), 51), ("webm", "libvpx", Fraction(15), 37),
+    ("webm", "libvpx-vp9", Fraction(24000, 1001), 31), ("ts", "mpeg2video", Fraction(25), 33),
     ("mp4", "libx264", Fraction(60), 3), ("mov", "mpeg4", Fraction(1), 9)])
 def test_frames_and_rate_in_any_container(tmp_path, suffix, codec, fps, frames):
     path = write_video(tmp_path / f"film.{suffix}", frames, fps, codec=codec)
