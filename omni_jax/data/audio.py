@@ -8,7 +8,7 @@ import av
 import librosa
 import numpy as np
 
-from omni_jax.data.sources import Source, open_container, resolve
+from omni_jax.data.sources import Source, decode_stream, open_container, resolve
 from omni_jax.errors import OmniError
 
 SAMPLE_RATE = 16000  # Hz
@@ -83,14 +83,11 @@ def decode_sound(file: Source) -> tuple[np.ndarray, int]:
             raise OmniError(f"{file.name}: has no sound track; give a file with sound")
         stream = container.streams.audio[0]
         rate, pieces = None, []
-        try:
-            for frame in container.decode(stream):
-                rate = rate or frame.sample_rate
-                if frame.sample_rate != rate:
-                    raise OmniError(f"{file.name}: the sampling rate changes midway; convert it to a plain WAV file")
-                pieces.append(_mono(frame))
-        except av.error.FFmpegError as error:
-            raise OmniError(f"{file.name}: the sound is corrupt ({error.strerror}); convert the file again") from None
+        for frame in decode_stream(container, stream, file.name):
+            rate = rate or frame.sample_rate
+            if frame.sample_rate != rate:
+                raise OmniError(f"{file.name}: the sampling rate changes midway; convert it to a plain WAV file")
+            pieces.append(_mono(frame))
     if not sum(piece.size for piece in pieces):
         raise OmniError(f"{file.name}: the sound track holds no sound; the file is empty or corrupt")
     return np.concatenate(pieces), rate

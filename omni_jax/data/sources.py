@@ -5,6 +5,7 @@ import binascii
 import dataclasses
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
@@ -13,6 +14,7 @@ import av
 
 from omni_jax.errors import OmniError
 
+BAD_PACKETS = 2  # that are skipped in any file; in long ones, one in a hundred
 # FFmpeg's demuxers of pictures and of text art: a file of these kinds is not a video, whatever its name says.
 STILL_FORMATS = ("image2", "_pipe", "tty", "webvtt", "srt", "ass")
 
@@ -93,6 +95,28 @@ def open_container(source: Source, kind: str) -> av.container.InputContainer:
         return av.open(file, mode="r", options={"protocol_whitelist": "file"}, metadata_errors="ignore")
     except (av.error.FFmpegError, OSError, ValueError):
         raise OmniError(f"{source.name}: cannot be read as {kind}; the file is corrupt or of another type") from None
+
+
+def decode_stream(container: av.container.InputContainer, stream: av.stream.Stream,
+                  name: str) -> Iterator[av.frame.Frame]:
+    """The frames of one stream in order. Raises OmniError if it is corrupt.
+
+    A few packets that cannot be decoded are skipped, as players do: tags at the end of MP3 files look like that.
+    """
+    packets = bad = 0
+    try:
+        for packet in container.demux(stream):
+            packets += 1
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                bad += 1
+                continue
+            yield from frames
+    except av.error.FFmpegError as error:
+        raise OmniError(f"{name}: is corrupt ({error.strerror}); convert the file again") from None
+    if bad > max(BAD_PACKETS, packets // 100):
+        raise OmniError(f"{name}: is corrupt ({bad} of {packets} packets cannot be decoded); convert the file again")
 
 
 def is_still(container: av.container.InputContainer) -> bool:

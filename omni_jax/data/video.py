@@ -23,7 +23,7 @@ from omni_jax.data.image import (
     to_rgb,
     wanted_size,
 )
-from omni_jax.data.sources import Source, is_still, open_container, resolve
+from omni_jax.data.sources import Source, decode_stream, is_still, open_container, resolve
 from omni_jax.errors import OmniError
 
 # Numbers of qwen-omni-utils; cells are factor x factor pixels.
@@ -168,11 +168,12 @@ def _plan_list(source: Any, item: Mapping[str, Any], factor: int, where: str) ->
 def _survey(file: Source) -> tuple[int, float, int, int, bool]:
     """(frames, true fps, height, width, has sound) of a file, by reading its packets. Raises OmniError."""
     with open_container(file, "a video") as container:
-        if not container.streams.video:
-            raise OmniError(f"{file.name}: has no pictures, only sound; give it as audio")
+        stream = container.streams.best("video")  # not the cover of an album
+        if stream is None:
+            hint = "only sound; give it as audio" if container.streams.audio else "so it is no video"
+            raise OmniError(f"{file.name}: has no pictures, {hint}")
         if is_still(container):
             raise OmniError(f"{file.name}: is a picture or text, not a video; give it as what it is")
-        stream = container.streams.video[0]
         times = _frame_times(container, stream, file.name)
         height, width = stream.codec_context.height, stream.codec_context.width
         if not times or not height or not width:
@@ -185,9 +186,14 @@ def _frame_times(container: av.container.InputContainer, stream: av.VideoStream,
     try:
         if stream.codec_context.name.startswith(HIDDEN_FRAME_CODECS):
             return [frame.pts for frame in container.decode(stream)]
-        return [p.pts for p in container.demux(stream) if p.size and not p.is_discard]
+        packets = [packet for packet in container.demux(stream) if packet.size]
     except av.error.FFmpegError as error:
         raise OmniError(f"{name}: the video is corrupt ({error.strerror}); convert the file again") from None
+
+
+    if container.format.name.startswith("mov") and len(packets) < stream.frames:  # an MP4's table is exact
+        raise OmniError(f"{name}: breaks off after {len(packets)} of {stream.frames} frames; get the whole file")
+    return [packet.pts for packet in packets if not packet.is_discard]
 
 
 def _true_fps(stream: av.VideoStream, times: list[int | None], name: str) -> float:
@@ -208,20 +214,16 @@ def _decode(plan: VideoPlan) -> Iterator[np.ndarray]:
     wanted = plan.indices.tolist()
     decoded, last = 0, None
     with open_container(plan.source, "a video") as container:
-        stream = container.streams.video[0]
+        stream = container.streams.best("video")
         stream.thread_type = "AUTO"
-        try:
-            for frame in container.decode(stream):
-                if decoded == wanted[0]:
-                    last = resize(Image.fromarray(frame.to_ndarray(format="rgb24")), *plan.size)
-                while wanted and decoded == wanted[0]:
-                    wanted.pop(0)
-                    yield last
-                if not wanted:
-                    return
-                decoded += 1
-        except av.error.FFmpegError as error:
-            raise OmniError(f"{plan.name}: the video is corrupt ({error.strerror}); convert the file again") from None
+        for frame in decode_stream(container, stream, plan.name):
+            if decoded == wanted[0]:
+                last = resize(Image.fromarray(frame.to_ndarray(format="rgb24")), *plan.size)
+                yield last
+                wanted.pop(0)
+            if not wanted:
+                return
+            decoded += 1
     if last is None or wanted[-1] - decoded >= LOST_FRAMES:
         raise OmniError(f"{plan.name}: breaks off after {decoded} frames; convert the file again")
     yield from [last] * len(wanted)

@@ -25,9 +25,10 @@ def index_of(frame):
     return round((a - 8) / 16) * 16 + round((b - 8) / 16)
 
 
-def write_video(path, frames=30, fps=Fraction(25), size=(64, 96), codec="mpeg4", times=None, sound=None):
+def write_video(path, frames=30, fps=Fraction(25), size=(64, 96), codec="mpeg4", times=None, sound=None,
+                options=None):
     """A video of `frames` numbered frames; `times` (in ms) makes its rate vary; `sound`: float32 at 16 kHz."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=Fraction(fps))
         stream.height, stream.width = size
         stream.pix_fmt = "yuv444p" if codec == "ffv1" else "yuv420p"

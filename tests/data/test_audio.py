@@ -135,6 +135,12 @@ def test_bad_arrays():
         one_sentence(error, "message 0, item 0")
 
 
+def test_tags_at_the_end_of_an_mp3_are_no_error(tmp_path):
+    soundfile.write(tmp_path / "a.mp3", tone(1), RATE)
+    (tmp_path / "b.mp3").write_bytes((tmp_path / "a.mp3").read_bytes() + b"TAG" + b"junk " * 60)
+    np.testing.assert_array_equal(load_audio(tmp_path / "b.mp3"), load_audio(tmp_path / "a.mp3"))
+
+
 def _write(name):
     def make(path):
         if name in ("short.wav", "none.wav"):

@@ -85,9 +85,9 @@ def test_frame_sizes():
     """The whole video's limit is shared out among the frames, the limits of one frame hold as well."""
     assert frame_size({}, 4, 1080, 1920, 28, "film") == (560, 1008)
     assert frame_size({}, 768, 1080, 1920, 28, "film") == (336, 644)
-    assert frame_size({}, 4, 10, 20, 28, "film") == (224, 476)
+    assert frame_size({}, 4, 10, 21, 28, "film") == (224, 476)
     assert frame_size({"max_pixels": 50 * 784, "min_pixels": 784}, 4, 1080, 1920, 28, "film") == (140, 252)
-    assert frame_size({"total_pixels": 1000 * 784}, 100, 1080, 1920, 28, "film") == (224, 392)
+    assert frame_size({"total_pixels": 1000 * 784}, 100, 1080, 1920, 28, "film") == (224, 420)
     assert frame_size({}, 4, 1080, 1920, 8, "film") == (160, 288)
 
 
@@ -118,6 +118,15 @@ def test_a_frame_lost_at_the_end_is_tolerated(tmp_path, monkeypatch):
     with pytest.raises(OmniError) as error:
         list(video.read_frames(video.dataclasses.replace(plan, indices=np.array([0, 90]))))
     one_sentence(error, path, "30 frames")
+
+
+def test_a_file_that_breaks_off(tmp_path):
+    """An MP4 whose table comes first opens well, but its frames end early."""
+    whole, cut = write_video(tmp_path / "whole.mp4", 60, options={"movflags": "faststart"}), tmp_path / "cut.mp4"
+    cut.write_bytes(open(whole, "rb").read()[:-6000])  # noqa: SIM115
+    with pytest.raises(OmniError) as error:
+        load_video(cut)
+    one_sentence(error, cut, "of 60 frames")
 
 
 def _write(path):
