@@ -46,8 +46,8 @@ def _parser():
     made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; it must not exist")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    made.add_argument("--gain", type=float, default=1.0,
-                      help="weights' standard deviation times sqrt(fan_in); higher varies more (default 1)")
+    made.add_argument("--gain", type=float, default=1.5,
+                      help="weights' standard deviation times sqrt(fan_in); higher varies more (default 1.5)")
     made.add_argument("--max-shard-size", type=size, default=MAX_SHARD_SIZE, help="e.g. 500MB (default 2GB)")
     return made
 

@@ -29,7 +29,7 @@ def thinker_only(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "enable_audio_output": False} if "thinker_config" in data else kept
 
 
-def random_tensors(config: OmniConfig, seed: int = 0, dtype: Any = "bfloat16", gain: float = 1.0) -> Iterator[Tensor]:
+def random_tensors(config: OmniConfig, seed: int = 0, dtype: Any = "bfloat16", gain: float = 1.5) -> Iterator[Tensor]:
     """The Thinker's tensors under their hub names, each drawn only when it is loaded.
 
     Args:

@@ -131,7 +131,7 @@ class _Reader(pickle._Unpickler):
     def persistent_load(self, pid):
         kind, storage, key, _, count = pid
         data = self._storages[key]
-        if kind != "storage" or len(data) < count * storage.dtype.itemsize:
+        if kind != "storage" or not 0 <= count * storage.dtype.itemsize <= len(data):
             raise ValueError(f"storage {key} is shorter than it says")
         return np.frombuffer(data, storage.dtype, count)
 

@@ -1,0 +1,107 @@
+"""Our own directory: restored to the same parameters, refused when damaged or of another model."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from omni_jax.config import OmniConfig
+from omni_jax.errors import OmniError
+from omni_jax.weights import is_store, load_huggingface, match_params, read_store, restore, save_store
+from omni_jax.weights.store import INDEX
+from tests.weights.checkpoints import abstract, assert_trees_equal, carried_tensors, copy, is_one_sentence, omni_config
+
+
+@pytest.fixture
+def damaged(tmp_path, store):
+    return copy(store, tmp_path / "damaged")
+
+
+def refusal(directory, config) -> str:
+    with pytest.raises(OmniError) as caught:
+        restore(directory, config, abstract(config))
+    assert is_one_sentence(str(caught.value)), caught.value
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_restores_what_import_gives(store, original, config, dtype):
+    assert is_store(store) and not is_store(original)
+    wanted = abstract(config, dtype=dtype)
+    assert_trees_equal(restore(store, config, wanted), load_huggingface(original, config, wanted))
+
+
+def test_params_stored_and_restored(tmp_path, original, config):
+    wanted = abstract(config, dtype="bfloat16")
+    params = load_huggingface(original, config, wanted)
+    save_store(tmp_path / "s", config, match_params(params, config, carried_tensors()))
+    assert OmniConfig.load(tmp_path / "s") == config
+    assert_trees_equal(restore(tmp_path / "s", config, wanted), params)
+
+
+def test_carried_tensors_keep_type_shape_and_bytes(store, config):
+    tensors = read_store(store, config)
+    for tensor in carried_tensors():
+        found = tensors[tensor.name]
+        assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
+        np.testing.assert_array_equal(found.load(), tensor.load())
+
+
+def test_a_layer_per_group(store, config):
+    groups = {path.name for path in (store / "params").iterdir()}
+    assert {"thinker.decoder.layers.00", "thinker.decoder.layers.02", "thinker.embed", "thinker.audio.layers.01",
+            "carried.talker.model.layers.1", "carried.talker.codec_head"} <= groups
+
+
+def test_missing_group(damaged, config):
+    shutil.rmtree(damaged / "params" / "thinker.decoder.layers.01")
+    assert "thinker.decoder.layers.01: is missing" in refusal(damaged, config)
+
+
+def test_truncated_group(damaged, config):
+    group = damaged / "params" / "thinker.vision.layers.03"
+    for path in (path for path in group.rglob("*") if path.is_file() and path.parent.name == "d"):
+        path.write_bytes(path.read_bytes()[:40])
+    assert "thinker.vision.layers.03: is damaged" in refusal(damaged, config)
+
+
+def test_groups_swapped(damaged, config):
+    params = damaged / "params"
+    (params / "thinker.audio.layers.01").rename(params / "aside")
+    (params / "thinker.vision.layers.01").rename(params / "thinker.audio.layers.01")
+    (params / "aside").rename(params / "thinker.vision.layers.01")
+    assert "thinker.audio.layers.01" in refusal(damaged, config)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": "omni_jax", "version": 1, "tensors": [{}]}',
+                                  '{"format": "omni_jax", "version": 99, "tensors": []}'])
+def test_bad_index(damaged, config, text):
+    (damaged / INDEX).write_text(text)
+    assert INDEX in refusal(damaged, config)
+
+
+def edit(directory, change) -> None:
+    data = json.loads((directory / INDEX).read_text())
+    change(data["tensors"])
+    (directory / INDEX).write_text(json.dumps(data))
+
+
+def test_missing_tensor(damaged, config):
+    edit(damaged, lambda tensors: tensors.pop(0))
+    assert "thinker.model.embed_tokens.weight is missing" in refusal(damaged, config)
+
+
+def test_unknown_tensor(damaged, config):
+    edit(damaged, lambda tensors: tensors.append({**tensors[0], "name": "thinker.more.weight"}))
+    assert "thinker.more.weight is unknown" in refusal(damaged, config)
+
+
+def test_group_outside_the_directory(damaged, config):
+    edit(damaged, lambda tensors: tensors[0].update(group="../../elsewhere"))
+    assert "refused" in refusal(damaged, config)
+
+
+@pytest.mark.parametrize(("field", "value"), [("intermediate_size", 160), ("num_hidden_layers", 2)])
+def test_contradicting_config(store, field, value):
+    assert field in refusal(store, omni_config(**{field: value})) or field == "num_hidden_layers"
