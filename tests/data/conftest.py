@@ -53,13 +53,21 @@ def make_config(token_ids):
     """A small OmniConfig with the tokenizer's ids; `cell_pixels` is 2 * patch_size, windows 4 x 4 cells."""
 
     def make(patch_size=14, context=32768, n_window=100, mel=128):
-        text = TextConfig(512, 24, 40, 2, 3, 1, context, 1e-6, 1e6, (2, 1, 1), 8)
-        audio = AudioConfig(20, 2, 5, 36, 1500, n_window, mel, 24)
-        vision = VisionConfig(3, 32, 4, 44, 24, patch_size, 2, 2, 3, 8 * patch_size, (1,))
+        text = TextConfig(vocab_size=512, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
+                          num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=context,
+                          rms_norm_eps=1e-6, rope_theta=1e6, mrope_section=(2, 1, 1), head_dim=8)
+        audio = AudioConfig(d_model=20, encoder_layers=2, encoder_attention_heads=5, encoder_ffn_dim=36,
+                            n_window=n_window, num_mel_bins=mel, output_dim=24)
+        vision = VisionConfig(depth=3, hidden_size=32, num_heads=4, intermediate_size=44, out_hidden_size=24,
+                              patch_size=patch_size, spatial_merge_size=2, temporal_patch_size=2, in_channels=3,
+                              window_size=8 * patch_size, fullatt_block_indexes=(1,))
         return OmniConfig(ThinkerConfig(
-            text, audio, vision, token_ids["<|AUDIO|>"], token_ids["<|IMAGE|>"], token_ids["<|VIDEO|>"],
-            token_ids["<|audio_bos|>"], token_ids["<|audio_eos|>"], token_ids["<|vision_bos|>"],
-            token_ids["<|vision_eos|>"], 25, token_ids["<|im_end|>"], token_ids["<|endoftext|>"]))
+            text, audio, vision, position_id_per_seconds=25,
+            audio_token_index=token_ids["<|AUDIO|>"], image_token_index=token_ids["<|IMAGE|>"],
+            video_token_index=token_ids["<|VIDEO|>"], audio_start_token_id=token_ids["<|audio_bos|>"],
+            audio_end_token_id=token_ids["<|audio_eos|>"], vision_start_token_id=token_ids["<|vision_bos|>"],
+            vision_end_token_id=token_ids["<|vision_eos|>"], eos_token_id=token_ids["<|im_end|>"],
+            pad_token_id=token_ids["<|endoftext|>"]))
 
     return make
 
