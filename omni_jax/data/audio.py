@@ -8,7 +8,7 @@ import av
 import librosa
 import numpy as np
 
-from omni_jax.data.sources import Source, decode_stream, open_container, resolve
+from omni_jax.data.sources import Source, check_whole, decode_stream, open_container, resolve
 from omni_jax.errors import OmniError
 
 SAMPLE_RATE = 16000  # Hz
@@ -82,6 +82,7 @@ def decode_sound(file: Source) -> tuple[np.ndarray, int]:
         if not container.streams.audio:
             raise OmniError(f"{file.name}: has no sound track; give a file with sound")
         stream = container.streams.audio[0]
+        check_whole(container, stream, file.name)
         rate, pieces = None, []
         for frame in decode_stream(container, stream, file.name):
             rate = rate or frame.sample_rate

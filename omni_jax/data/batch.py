@@ -40,8 +40,8 @@ class Picture:
 @dataclasses.dataclass(frozen=True)
 class MediaInfo:
     """What went in, for people. `kind`: image, audio or video (a video's sound track is an audio of its own);
-    `seconds` and `sampled_fps` are 0.0 and `frames` 0 where they have no meaning; `size`: (height, width) after
-    resizing, (0, 0) for sound; `tokens`: how many the model reads for it, without the marks around it."""
+    `frames`: of the video, or of mel; `size`: (height, width) after resizing; both, `seconds` and `sampled_fps` are 0
+    where they have no meaning; `tokens`: how many the model reads for it, without the marks around it."""
 
     kind: str
     name: str

@@ -119,6 +119,16 @@ def decode_stream(container: av.container.InputContainer, stream: av.stream.Stre
         raise OmniError(f"{name}: is corrupt ({bad} of {packets} packets cannot be decoded); convert the file again")
 
 
+def check_whole(container: av.container.InputContainer, stream: av.stream.Stream, name: str) -> None:
+    """Raises OmniError if an MP4 says that this stream goes on after the end of the file: nothing is cut silently."""
+    entries = stream.index_entries
+    if not container.format.name.startswith("mov") or not len(entries):
+        return
+    last = entries[len(entries) - 1]
+    if last.pos + last.size > container.size:
+        raise OmniError(f"{name}: breaks off, the end of its {stream.type} is missing; get the whole file")
+
+
 def is_still(container: av.container.InputContainer) -> bool:
     """Whether FFmpeg took the file for a picture or for text, not for a film."""
     return any(container.format.name.endswith(name) or container.format.name.startswith(name) for name in STILL_FORMATS)

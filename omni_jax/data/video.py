@@ -23,7 +23,7 @@ from omni_jax.data.image import (
     to_rgb,
     wanted_size,
 )
-from omni_jax.data.sources import Source, decode_stream, is_still, open_container, resolve
+from omni_jax.data.sources import Source, check_whole, decode_stream, is_still, open_container, resolve
 from omni_jax.errors import OmniError
 
 # Numbers of qwen-omni-utils; cells are factor x factor pixels.
@@ -174,6 +174,7 @@ def _survey(file: Source) -> tuple[int, float, int, int, bool]:
             raise OmniError(f"{file.name}: has no pictures, {hint}")
         if is_still(container):
             raise OmniError(f"{file.name}: is a picture or text, not a video; give it as what it is")
+        check_whole(container, stream, file.name)
         times = _frame_times(container, stream, file.name)
         height, width = stream.codec_context.height, stream.codec_context.width
         if not times or not height or not width:
@@ -191,8 +192,6 @@ def _frame_times(container: av.container.InputContainer, stream: av.VideoStream,
         raise OmniError(f"{name}: the video is corrupt ({error.strerror}); convert the file again") from None
 
 
-    if container.format.name.startswith("mov") and len(packets) < stream.frames:  # an MP4's table is exact
-        raise OmniError(f"{name}: breaks off after {len(packets)} of {stream.frames} frames; get the whole file")
     return [packet.pts for packet in packets if not packet.is_discard]
 
 

@@ -173,6 +173,16 @@ def test_bad_files(tmp_path, name, word):
     one_sentence(error, tmp_path / name, word)
 
 
+def test_sound_that_breaks_off_is_not_cut_silently(tmp_path):
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    write_video(whole, 20, sound=tone(3), options={"movflags": "faststart"})
+    load_audio(whole)
+    cut.write_bytes(whole.read_bytes()[: -whole.stat().st_size // 8])
+    with pytest.raises(OmniError) as error:
+        load_audio(cut)
+    one_sentence(error, cut, "end of its audio is missing")
+
+
 def test_truncated_file(tmp_path):
     path = tmp_path / "cut.m4a"
     write_video(path.with_suffix(".mp4"), frames=4, sound=tone(1))

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -249,3 +250,16 @@ def test_tokenizer_of_another_model(tokenizer_dir, make_config):
     with pytest.raises(OmniError) as error:
         Processor.load(tokenizer_dir, processor_module.dataclasses.replace(config, thinker_config=thinker))
     one_sentence(error, tokenizer_dir, "<|AUDIO|>", "audio_token_index", "7")
+
+
+def test_the_sample_media(tokenizer_dir, make_config):
+    """Real speech, a real picture and a real video with sound, at the releases' sizes."""
+    samples = Path(processor_module.__file__).parents[1] / "assets" / "samples"
+    full = Processor.load(tokenizer_dir, make_config())
+    items = [{"type": kind, kind: samples / name}
+             for kind, name in (("audio", "speech.flac"), ("image", "picture.jpg"), ("video", "video.mp4"))]
+    prompt = full.prompt(user(*items), use_audio_in_video=True)
+    assert [info.kind for info in prompt.media] == ["audio", "image", "video", "audio"]
+    assert all(info.tokens > 40 and info.name.startswith(str(samples)) for info in prompt.media)
+    assert sum(info.tokens for info in prompt.media) == sum(
+        len(medium.positions) for medium in (*prompt.clips, *prompt.pictures))

@@ -125,9 +125,11 @@ def test_a_file_that_breaks_off(tmp_path):
     whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
     write_video(whole, 60, options={"movflags": "faststart"})
     cut.write_bytes(whole.read_bytes()[: -whole.stat().st_size // 8])
-    with pytest.raises(OmniError) as error:
-        load_video(cut)
-    one_sentence(error, cut, "of 60 frames")
+    for source, name in ((cut, cut), (cut.read_bytes(), "message 0")):
+        with pytest.raises(OmniError) as error:
+            load_video(source, where="message 0, item 0")
+        one_sentence(error, name, "end of its video is missing")
+    load_video(whole.read_bytes(), SMALL)
 
 
 def _write(path):
