@@ -184,15 +184,12 @@ def _survey(file: Source) -> tuple[int, float, int, int, bool]:
 
 def _frame_times(container: av.container.InputContainer, stream: av.VideoStream, name: str) -> list[int | None]:
     """The time stamp of each frame shown: of its packet, or of the decoded frame where packets may show nothing."""
+    if stream.codec_context.name.startswith(HIDDEN_FRAME_CODECS):
+        return [frame.pts for frame in decode_stream(container, stream, name)]
     try:
-        if stream.codec_context.name.startswith(HIDDEN_FRAME_CODECS):
-            return [frame.pts for frame in container.decode(stream)]
-        packets = [packet for packet in container.demux(stream) if packet.size]
+        return [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
     except av.error.FFmpegError as error:
         raise OmniError(f"{name}: the video is corrupt ({error.strerror}); convert the file again") from None
-
-
-    return [packet.pts for packet in packets if not packet.is_discard]
 
 
 def _true_fps(stream: av.VideoStream, times: list[int | None], name: str) -> float:
