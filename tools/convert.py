@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from omni_jax.config import OmniConfig
+from omni_jax.errors import OmniError
 from omni_jax.weights import find_speakers, is_store, match, read_tensors, save_huggingface, save_store, thinker_tensors
 from omni_jax.weights.export import MAX_SHARD_SIZE
 from tools._cli import parser, run, size
@@ -20,6 +21,8 @@ from tools._cli import parser, run, size
 def main(argv: list[str] | None = None) -> dict:
     arguments = _parser().parse_args(argv)
     source, out, started = arguments.source, arguments.out, time.perf_counter()
+    if not source.is_dir():
+        raise OmniError(f"{source}: is not a directory; give the directory of a checkpoint")
     config = OmniConfig.load(source)
     matched = match(read_tensors(source, config), config, source)
     tensors = [*thinker_tensors(matched, config), *matched.carried]

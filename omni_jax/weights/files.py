@@ -1,9 +1,11 @@
 """What all writers and readers of checkpoint directories share: whole-or-nothing writing, companions, progress."""
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +48,23 @@ def whole_directory(out: str | Path, needed: int = 0) -> Iterator[Path]:
             raise
         raise OmniError(f"{out}: could not be written ({error.strerror or error}); nothing was kept") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Raises OSError unless the disk has `needed` bytes free. Asked before each large write, so that a disk that others
+    fill meanwhile fails between writes and not inside a library's threads."""
+    if needed > shutil.disk_usage(directory).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _remove(directory: Path) -> None:
+    """Removes a directory into which a failed library's threads may still be writing for a moment."""
+    for _ in range(50):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.05)
 
 
 def copy_companions(source: str | Path, target: Path) -> list[str]:

@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
-from omni_jax.weights.files import copy_companions, progress_bar, whole_directory
+from omni_jax.weights.files import copy_companions, progress_bar, require_space, whole_directory
 from omni_jax.weights.importer import Matched
 from omni_jax.weights.names import Row, check_tree, leaves, nest, rows
 from omni_jax.weights.safetensors_files import CODES, DTYPES, Tensor
@@ -71,6 +72,7 @@ def save_store(directory: str | Path, config: OmniConfig, matched: Matched,
         for group, members in _by_group(planned).items():
             # A tensor without elements lives in the index alone: orbax refuses it.
             arrays = {entry.path: _ours(entry, tensor) for entry, tensor in members if tensor.nbytes}
+            require_space(partial, sum(array.nbytes for array in arrays.values()))
             if arrays:
                 _save_group(partial / "params" / group, nest(arrays), Path(directory))
             bar.update(sum(tensor.nbytes for _, tensor in members))
@@ -263,6 +265,7 @@ def _filler(key: tuple) -> Callable:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """orbax logs whole tracebacks of what it also raises; the raised one is enough."""
+    _mute_late_callbacks()
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -270,6 +273,19 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@functools.cache
+def _mute_late_callbacks() -> None:
+    """After a failure, tensorstore's other operations end when orbax's event loop is closed already, and Python would
+    print a traceback for each of them beside the one error that matters."""
+    default = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            default(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _save_group(path: Path, tree: dict, directory: Path) -> None:

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from omni_jax.config import OmniConfig
 from omni_jax.weights.names import canonical, check_tree, in_file_order, leaves, nest, rows
 from tests.tiny import CONFIGS
 from tests.weights.checkpoints import abstract, nested_name, omni_config
@@ -26,8 +27,6 @@ def release(kind):
                                 "encoder_ffn_dim": 5120, "max_source_positions": 1500, "output_dim": width}
     thinker["vision_config"] |= {"depth": 32, "hidden_size": 1280, "num_heads": 16, "intermediate_size": 3420,
                                  "out_hidden_size": width}
-    from omni_jax.config import OmniConfig
-
     return OmniConfig.from_json(config)
 
 
