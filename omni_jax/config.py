@@ -23,6 +23,9 @@ ALIASES = {
 }
 # Settings that this code fixes; a checkpoint that says otherwise is another model.
 FIXED = {"hidden_act": "silu", "activation_function": "gelu", "use_sliding_window": False, "scale_embedding": False}
+# Pictures are normalised by the mean and standard deviation of each colour over CLIP's training set, for [0, 1].
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 _MISSING = dataclasses.MISSING
 
 
@@ -58,7 +61,6 @@ class AudioConfig:
     encoder_layers: int
     encoder_attention_heads: int
     encoder_ffn_dim: int
-    max_source_positions: int
     n_window: int
     num_mel_bins: int
     output_dim: int
@@ -68,8 +70,6 @@ class AudioConfig:
                  "d_model must be a multiple of encoder_attention_heads")
         # A block gives n_window positions, which are pooled in pairs over the clip: even blocks keep pairs inside.
         _require(self.n_window % 2 == 0, "audio_config", "n_window must be even")
-        _require(self.n_window <= self.max_source_positions, "audio_config",
-                 "n_window must not exceed max_source_positions")
 
 
 @dataclasses.dataclass(frozen=True)

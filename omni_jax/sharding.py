@@ -22,12 +22,13 @@ MESH_AXES = ("data", "fsdp", "model")
 RULES: dict[str, tuple] = {
     "layers": (),                            # scanned over, so never split
     "batch": (("data", "fsdp"), "data"),     # rows of a batch, media blocks
-    "embed": ("fsdp",),                      # the width of the residual stream
+    "embed": ("fsdp", "model"),              # the residual stream; `model` where nothing else of the weight divides
+    "norm": (),                              # vectors of that width: too small to be worth moving
     "vocab": ("model",),
     "heads": ("model",),                     # 28 heads on 8 devices: falls to head_dim
     "kv_heads": ("model",),                  # 4 or 2 kv heads on 8 devices: falls to head_dim
     "head_dim": ("model",),                  # taken only when the heads could not be split
-    "mlp": ("model",),
+    "mlp": ("model",),                       # 3420 in the vision tower on 8 devices: falls to embed
     "conv_in": (),                           # mel bins, patch pixels, taps: small
     "positions": (),
 }
@@ -56,18 +57,23 @@ def make_mesh(spec: str | Mesh | None = None, devices: Sequence[jax.Device] | No
 
 
 def resolve(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
-    """The partition of an array with these logical axes and sizes; no mesh axis is used twice."""
+    """The partition of an array with these logical axes and sizes.
+
+    All axes' first choices come before any second choice; a mesh axis is used once, and those of size 1 never.
+    """
+    chosen: list = [None] * len(axes)
     used: set[str] = set()
-
-    def choose(axis: str | None, size: int):
-        for choice in RULES[axis] if axis else ():
-            names = (choice,) if isinstance(choice, str) else choice
-            if not used & set(names) and size % math.prod(mesh.shape[name] for name in names) == 0:
-                used.update(names)
-                return choice
-        return None
-
-    return PartitionSpec(*(choose(axis, size) for axis, size in zip(axes, shape, strict=True)))
+    choices = [RULES[axis] if axis else () for axis in axes]
+    for rank in range(max(map(len, choices), default=0)):
+        for i, size in enumerate(shape):
+            if chosen[i] is not None or rank >= len(choices[i]):
+                continue
+            names = {choices[i][rank]} if isinstance(choices[i][rank], str) else set(choices[i][rank])
+            ways = math.prod(mesh.shape[name] for name in names)
+            if ways > 1 and size % ways == 0 and not used & names:
+                used |= names
+                chosen[i] = choices[i][rank]
+    return PartitionSpec(*chosen)
 
 
 def named_sharding(axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> NamedSharding:

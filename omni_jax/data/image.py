@@ -15,8 +15,6 @@ from omni_jax.errors import OmniError
 # Limits in cells (tokens) of qwen-omni-utils; a cell is factor x factor pixels.
 MIN_CELLS, MAX_CELLS = 4, 16384
 MAX_RATIO = 200
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of R, G, B in 0..1; the model itself normalises, with these
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 DEFAULT_FACTOR = 28
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_jax.config import OmniConfig
+from omni_jax.config import PIXEL_MEAN, PIXEL_STD, OmniConfig
 from omni_jax.data.audio import (
     HOP,
     N_FFT,
@@ -24,7 +24,7 @@ from omni_jax.data.audio import (
 )
 from omni_jax.data.batch import AudioClip, MediaInfo, Picture, Prompt
 from omni_jax.data.chat_template import MediaItem, Segment, render, render_next
-from omni_jax.data.image import CLIP_MEAN, CLIP_STD, frame_pairs, image_size, open_image, resize, to_rgb
+from omni_jax.data.image import frame_pairs, image_size, open_image, resize, to_rgb
 from omni_jax.data.sources import Source
 from omni_jax.data.tokenizer import Tokenizer
 from omni_jax.data.video import DEFAULT_FPS, VideoPlan, plan_video, read_frames
@@ -147,6 +147,7 @@ class Processor:
     def _plan_video(self, item: MediaItem, use_audio: bool, fps_for_positions: str) -> _Planned:
         ids, vision = self.config.thinker_config, self.config.thinker_config.vision_config
         plan = plan_video(item.source, item.options, vision.cell_pixels, item.where)
+        fps_for_positions = item.options.get("fps_for_positions", fps_for_positions)
         rate = plan.sampled_fps if fps_for_positions == "true" else float(item.options.get("fps", DEFAULT_FPS))
         seconds_per_grid = vision.temporal_patch_size / rate
         grid = (-(-len(plan.indices) // vision.temporal_patch_size), *(s // vision.cell_pixels for s in plan.size))
@@ -261,7 +262,7 @@ def _check_preprocessor(path: Path, config: OmniConfig) -> None:
     if not isinstance(stated, dict):
         raise OmniError(f"{path}: must hold a JSON object; copy it from the checkpoint again")
     vision, audio = config.thinker_config.vision_config, config.thinker_config.audio_config
-    expected = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "patch_size": vision.patch_size,
+    expected = {"image_mean": PIXEL_MEAN, "image_std": PIXEL_STD, "patch_size": vision.patch_size,
                 "merge_size": vision.spatial_merge_size, "temporal_patch_size": vision.temporal_patch_size,
                 "feature_size": audio.num_mel_bins, "hop_length": HOP, "n_fft": N_FFT, "sampling_rate": SAMPLE_RATE}
     for field, value in expected.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_jax.data.processor import Prompt
+from omni_jax.data.batch import Prompt
 from omni_jax.inference.generate import Session
 from omni_jax.inference.omni import Omni, Reply, TextChunk
 
@@ -22,7 +22,8 @@ class Chat:
     def __init__(self, omni: Omni, use_audio_in_video: bool = False, max_new_tokens: int = 1024, seed: int = 0,
                  temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
                  repetition_penalty: float | None = None):
-        self.omni, self.use_audio_in_video, self.max_new_tokens, self.seed = omni, use_audio_in_video, max_new_tokens, seed
+        self.omni, self.use_audio_in_video = omni, use_audio_in_video
+        self.max_new_tokens, self.seed = max_new_tokens, seed
         self.sampling = omni.sampling_with(temperature, top_p, top_k, repetition_penalty)
         self.messages: list[dict[str, Any]] = []
         self._session: Session | None = None
@@ -54,7 +55,9 @@ class Chat:
     def _prompt(self, new: list[dict[str, Any]]) -> Prompt:
         if self._session is None:
             return self.omni.prompt([*self.messages, *new], self.use_audio_in_video)
-        prompt = self.omni.processor.next_prompt(new, use_audio_in_video=self.use_audio_in_video)
+        used = int(self._session.cache.used)
+        prompt = self.omni.processor.next_prompt(new, use_audio_in_video=self.use_audio_in_video, max_new_tokens=2,
+                                                 past_tokens=used)
         last = int(self._session.state.token[0])
         return prompt if last in self.omni.network.ends else _preceded_by(last, prompt)
 

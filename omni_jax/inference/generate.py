@@ -103,9 +103,16 @@ def prefill(network: Network, batch: Batch, cache: KVCache, start: Any = 0,
     return cache, last, following
 
 
-def slots_for(network: Network, batch: Batch, limit: int, used: int = 0) -> int:
+def slots_for(batch: Batch, limit: int, used: int = 0) -> int:
     """Slots of the cache for a prompt after `used` slots, and a reply of up to `limit` tokens."""
     return bucket(used + batch.token_ids.shape[1] + limit, SMALLEST_CACHE)
+
+
+@on_mesh
+def read(network: Network, batch: Batch, each: Callable[[int, jax.Array], None]) -> None:
+    """Prefills a batch that needs no reply; `each` as in `prefill`."""
+    text = network.config.text_config
+    prefill(network, batch, steps.empty_cache(text, len(batch.lengths), slots_for(batch, 0), network.dtype), each=each)
 
 
 @on_mesh
@@ -114,13 +121,13 @@ def begin(network: Network, batch: Batch, sampling: Sampling, limit: int, seeds:
     """Prefills the batch and draws the first token. `before`: the session of the turns so far, which is used up."""
     started = time.perf_counter()
     used = int(before.cache.used) if before else 0
-    slots = slots_for(network, batch, limit, used)
+    slots = slots_for(batch, limit, used)
     seen = steps.seen_tokens(batch.token_ids, batch.lengths, network.config.text_config.vocab_size)
     if before:
-        cache = steps.grow_cache(before.cache, slots=max(slots, before.cache.slots))
+        cache = before.cache if slots <= before.cache.slots else steps.grow_cache(before.cache, slots=slots)
         start, seen = before.state.position, seen | before.state.seen
     else:
-        cache = steps.empty_cache(network.config.text_config, batch.token_ids.shape[0], slots, network.dtype)
+        cache = steps.empty_cache(network.config.text_config, len(batch.lengths), slots, network.dtype)
         start = 0
     cache, last, position = prefill(network, batch, cache, start)
     state = steps.first_token(network.graphdef, network.config, sampling.sampler, network.params, sampling.numbers,

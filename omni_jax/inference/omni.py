@@ -14,8 +14,8 @@ import numpy as np
 
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
-from omni_jax.data.batch import collate
-from omni_jax.data.processor import Processor, Prompt
+from omni_jax.data.batch import Prompt, collate
+from omni_jax.data.processor import Processor
 from omni_jax.data.tokenizer import StreamDecoder
 from omni_jax.errors import OmniError
 from omni_jax.inference import generate as generation
@@ -76,52 +76,56 @@ class Omni:
         self.config, self.network, self.processor, self.sampling = config, network, processor, sampling
 
     def generate(self, conversation: Conversation | Sequence[Conversation], *, use_audio_in_video: bool = False,
-                 max_new_tokens: int = 1024, temperature: float | None = None, top_p: float | None = None,
-                 top_k: int | None = None, repetition_penalty: float | None = None,
+                 fps_for_positions: str = "true", max_new_tokens: int = 1024, temperature: float | None = None,
+                 top_p: float | None = None, top_k: int | None = None, repetition_penalty: float | None = None,
                  seed: int | Sequence[int] = 0) -> Reply | list[Reply]:
         """The reply to a conversation, or the replies to a list of conversations (one batch).
 
         Sampling settings left out are those of generation_config.json, else greedy. seed: one for all rows or one a
-        row; a row's draws depend on its seed alone.
+        row; a row's draws depend on its seed alone. fps_for_positions "nominal" gives videos the reference's 2 fps in
+        TMRoPE instead of their true sampled rate.
         """
         started = time.perf_counter()
         single = not (conversation and isinstance(conversation[0], (list, tuple)))
-        prompts = [self.prompt(c, use_audio_in_video) for c in ([conversation] if single else conversation)]
+        conversations = [conversation] if single else conversation
+        prompts = [self.prompt(each, use_audio_in_video, fps_for_positions) for each in conversations]
         sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
         session = self.begin(prompts, sampling, max_new_tokens, seed, started)
         replies = self.finish(session, started)
         return replies[0] if single else replies
 
-    def stream(self, conversation: Conversation, *, use_audio_in_video: bool = False, max_new_tokens: int = 1024,
-               temperature: float | None = None, top_p: float | None = None, top_k: int | None = None,
-               repetition_penalty: float | None = None, seed: int = 0) -> Iterator[TextChunk]:
+    def stream(self, conversation: Conversation, *, use_audio_in_video: bool = False,
+               fps_for_positions: str = "true", max_new_tokens: int = 1024, temperature: float | None = None,
+               top_p: float | None = None, top_k: int | None = None, repetition_penalty: float | None = None,
+               seed: int = 0) -> Iterator[TextChunk]:
         """The same reply as `generate`'s, in pieces as they are ready; never half a character."""
         started = time.perf_counter()
         sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
-        prompt = self.prompt(conversation, use_audio_in_video)
+        prompt = self.prompt(conversation, use_audio_in_video, fps_for_positions)
         yield from self.text_chunks(self.begin([prompt], sampling, max_new_tokens, seed, started))
 
-    def thinker_logits(self, conversation: Conversation, use_audio_in_video: bool = False,
-                       last: int | None = None) -> np.ndarray:
+    def thinker_logits(self, conversation: Conversation, use_audio_in_video: bool = False, last: int | None = None,
+                       fps_for_positions: str = "true") -> np.ndarray:
         """float32 [T, V]: the logits after each token of the prompt, or after its `last` tokens."""
-        prompt = self.prompt(conversation, use_audio_in_video)
+        prompt = self.prompt(conversation, use_audio_in_video, fps_for_positions)
         return self.prompt_logits(prompt, last)
 
-    def position_ids(self, conversation: Conversation, use_audio_in_video: bool = False) -> np.ndarray:
+    def position_ids(self, conversation: Conversation, use_audio_in_video: bool = False,
+                     fps_for_positions: str = "true") -> np.ndarray:
         """int32 [3, T]: the TMRoPE ids (time, height, width) of the prompt."""
-        prompt = self.prompt(conversation, use_audio_in_video)
+        prompt = self.prompt(conversation, use_audio_in_video, fps_for_positions)
         ids, _ = generation.positions(self.network, collate([prompt], self.config))
         return np.asarray(ids)[:, 0, : len(prompt.token_ids)]
 
-    def prompt(self, conversation: Conversation, use_audio_in_video: bool = False) -> Prompt:
-        """The conversation as tokens and features."""
-        return self.processor.prompt(conversation, use_audio_in_video=use_audio_in_video)
+    def prompt(self, conversation: Conversation, use_audio_in_video: bool = False,
+               fps_for_positions: str = "true") -> Prompt:
+        """The conversation as tokens and features. Raises OmniError if it leaves no room for a reply."""
+        return self.processor.prompt(conversation, use_audio_in_video, fps_for_positions, max_new_tokens=1)
 
     def prompt_logits(self, prompt: Prompt, last: int | None = None) -> np.ndarray:
         """float32 [T, V] of a prepared prompt; see `thinker_logits`."""
         T = len(prompt.token_ids)
         first = 0 if last is None else max(0, T - last)
-        batch = collate([prompt], self.config)
         rows: list[np.ndarray] = []
 
         def keep(offset: int, hidden: jax.Array) -> None:
@@ -129,10 +133,7 @@ class Omni:
                 scores = np.asarray(steps.logits(self.network.graphdef, self.network.params, hidden))[0]
                 rows.append(scores[max(0, first - offset): T - offset])
 
-        with jax.set_mesh(self.network.mesh):
-            slots = generation.slots_for(self.network, batch, 0)
-            cache = steps.empty_cache(self.config.thinker_config.text_config, 1, slots, self.network.dtype)
-            generation.prefill(self.network, batch, cache, each=keep)
+        generation.read(self.network, collate([prompt], self.config), keep)
         return np.concatenate(rows)
 
     def sampling_with(self, temperature, top_p, top_k, repetition_penalty) -> Sampling:
@@ -148,8 +149,6 @@ class Omni:
         longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
         if not prompts or max_new_tokens < 1:
             raise OmniError("there is nothing to generate: give at least one conversation and max_new_tokens of 1")
-        if used + longest >= context:
-            raise OmniError(f"the conversation has {used + longest} tokens and the context {context}; start a new one")
         seeds = np.atleast_1d(np.asarray(seed)).astype(np.uint32)
         if len(seeds) not in (1, len(prompts)):
             raise OmniError(f"seed has {len(seeds)} entries for {len(prompts)} conversations; give one, or one each")
@@ -181,7 +180,7 @@ class Omni:
         if (text := decoder.flush()) or held:
             yield TextChunk(text, held)
 
-    def chat(self, **options: Any) -> "Chat":
+    def chat(self, **options: Any) -> Any:
         """A conversation that keeps what it has read: see `Chat`. `options` are those of `generate`."""
         from omni_jax.inference.chat import Chat
 

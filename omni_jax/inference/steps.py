@@ -58,7 +58,7 @@ def empty_cache(config: Any, batch: int, slots: int, dtype: Any) -> KVCache:
     return kv_cache.empty(config, batch, slots, dtype)
 
 
-grow_cache = jax.jit(kv_cache.grow, static_argnames="slots", donate_argnames="cache")
+grow_cache = jax.jit(kv_cache.grow, static_argnames="slots")
 
 
 @functools.partial(jax.jit, static_argnames="width")

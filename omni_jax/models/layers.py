@@ -27,7 +27,8 @@ class Linear(nnx.Module):
         self.contracted = len(inputs)
         self.weight = param(rngs, initializers.normal(fan_in**-0.5), (*outputs, *inputs), axes, dtype)
         if bias:
-            self.bias = param(rngs, initializers.zeros, outputs, axes[: len(outputs)], dtype)
+            axes = tuple("norm" if axis == "embed" else axis for axis in axes[: len(outputs)])
+            self.bias = param(rngs, initializers.zeros, outputs, axes, dtype)
 
     def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
         weight, n = self.weight[...], self.contracted
@@ -51,7 +52,7 @@ class RMSNorm(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs, width: int, eps: float, dtype: Any):
         self.eps = eps
-        self.scale = param(rngs, initializers.ones, (width,), ("embed",), dtype)
+        self.scale = param(rngs, initializers.ones, (width,), ("norm",), dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x.astype(jnp.float32)
@@ -64,8 +65,8 @@ class LayerNorm(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs, width: int, eps: float, dtype: Any):
         self.eps = eps
-        self.scale = param(rngs, initializers.ones, (width,), ("embed",), dtype)
-        self.bias = param(rngs, initializers.zeros, (width,), ("embed",), dtype)
+        self.scale = param(rngs, initializers.ones, (width,), ("norm",), dtype)
+        self.bias = param(rngs, initializers.zeros, (width,), ("norm",), dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x.astype(jnp.float32)
@@ -81,7 +82,7 @@ class Conv1d(nnx.Module):
         self.stride = stride
         self.weight = param(rngs, initializers.normal((inputs * taps) ** -0.5), (outputs, inputs, taps),
                             ("embed", "conv_in", None), dtype)
-        self.bias = param(rngs, initializers.zeros, (outputs,), ("embed",), dtype)
+        self.bias = param(rngs, initializers.zeros, (outputs,), ("norm",), dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = jax.lax.conv_general_dilated(x, self.weight[...], (self.stride,), ((1, 1),),

@@ -12,22 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from omni_jax.config import VisionConfig
+from omni_jax.config import PIXEL_MEAN, PIXEL_STD, VisionConfig
 from omni_jax.models import rope
 from omni_jax.models.attention import attend
 from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, stack
 from omni_jax.sharding import constrain
 
 EPS = 1e-6
-# Mean and standard deviation of each colour over CLIP's training pictures, for pixels in [0, 1].
-PIXEL_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-PIXEL_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 def normalize_pixels(pixels: jax.Array) -> jax.Array:
     """uint8 [..., 3 * patch] (colour varies slowest) -> float32, normalised as CLIP's pictures."""
     x = pixels.astype(jnp.float32).reshape(*pixels.shape[:-1], 3, -1) / 255
-    return ((x - PIXEL_MEAN[:, None]) / PIXEL_STD[:, None]).reshape(pixels.shape)
+    mean, std = (np.array(colours, np.float32)[:, None] for colours in (PIXEL_MEAN, PIXEL_STD))
+    return ((x - mean) / std).reshape(pixels.shape)
 
 
 class VisionLayer(GatedMLP):

@@ -17,7 +17,7 @@ from omni_jax.weights.names import Row, in_file_order, rows
 from omni_jax.weights.safetensors_files import Tensor
 from omni_jax.weights.speakers import Speaker
 
-_CHUNK = 1 << 22  # numbers drawn at a time, in float32
+_CHUNK = 1 << 18  # numbers drawn at a time, in float32
 _BIAS, _SCALE = 0.02, 0.1  # standard deviations of biases, and of norm scales around 1
 _SPEAKERS = {"Chelsie": 151872, "Ethan": 151870}  # the released voices and their first tokens
 _REFERENCE_FRAMES = 300  # 3 s of reference mel

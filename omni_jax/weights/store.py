@@ -288,10 +288,15 @@ def _mute_late_callbacks() -> None:
     sys.unraisablehook = hook
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    # Weights hardly compress (22 % in bfloat16), and doing so takes six times as long to write and three to read.
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
+
+
 def _save_group(path: Path, tree: dict, directory: Path) -> None:
     try:
         with _quiet():
-            ocp.PyTreeCheckpointer().save(path.absolute(), tree)
+            _checkpointer().save(path.absolute(), tree)
     except Exception as error:  # tensorstore raises ValueError with the cause in its text
         told = "no space is left on the disk" if "No space left" in str(error) else _first_line(error)
         raise OmniError(f"{directory}: could not be written ({told}); nothing was kept") from None
@@ -302,8 +307,7 @@ def _restore_group(directory: Path, group: str, members: Mapping, arguments: dic
     path = directory / "params" / group
     try:
         with _quiet():
-            tree = ocp.PyTreeCheckpointer().restore(path.absolute(), item=nest(dict(members)),
-                                                    restore_args=nest(arguments))
+            tree = _checkpointer().restore(path.absolute(), item=nest(dict(members)), restore_args=nest(arguments))
     except Exception as error:
         raise OmniError(f"{path}: is damaged ({_first_line(error)}); convert the checkpoint again") from None
     arrays = dict(leaves(tree))

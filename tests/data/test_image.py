@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omni_jax.data.image import CLIP_MEAN, CLIP_STD, frame_pairs, load_image, smart_resize
+from omni_jax.config import PIXEL_MEAN, PIXEL_STD
+from omni_jax.data.image import frame_pairs, load_image, smart_resize
 from omni_jax.errors import OmniError
 from tests.data.media_files import one_sentence, tone
 
@@ -32,7 +33,7 @@ def test_pixels_and_grid_equal_the_reference(reference, rng, size):
     _, rows, cols = expected["image_grid_thw"][0]
     assert patches.shape == (1, rows * cols // 4, 4, 1176) and patches.dtype == np.uint8
     colours = patches.reshape(-1, 3, 392).astype(np.float32) / 255
-    ours = (colours - np.array(CLIP_MEAN, np.float32)[:, None]) / np.array(CLIP_STD, np.float32)[:, None]
+    ours = (colours - np.array(PIXEL_MEAN, np.float32)[:, None]) / np.array(PIXEL_STD, np.float32)[:, None]
     np.testing.assert_allclose(ours.reshape(-1, 1176), expected["pixel_values"], atol=2e-6)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from omni_jax.config import PIXEL_MEAN, PIXEL_STD
 from omni_jax.data import processor as processor_module
 from omni_jax.data.audio import log_mel
-from omni_jax.data.image import CLIP_MEAN, CLIP_STD, frame_pairs, load_image
+from omni_jax.data.image import frame_pairs, load_image
 from omni_jax.data.processor import Processor, check_context, interleave
 from omni_jax.data.video import load_video
 from omni_jax.errors import OmniError
@@ -227,7 +228,7 @@ def test_video_without_sound(processor, tmp_path, monkeypatch):
 def test_contradicting_files(tokenizer_dir, make_config, tmp_path):
     directory = tmp_path / "checkpoint"
     shutil.copytree(tokenizer_dir, directory)
-    fine = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "patch_size": 14, "merge_size": 2, "n_fft": 400,
+    fine = {"image_mean": PIXEL_MEAN, "image_std": PIXEL_STD, "patch_size": 14, "merge_size": 2, "n_fft": 400,
             "temporal_patch_size": 2, "feature_size": 128, "hop_length": 160, "sampling_rate": 16000, "other": 1}
     stated = directory / "preprocessor_config.json"
     stated.write_text(json.dumps(fine))

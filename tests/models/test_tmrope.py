@@ -82,7 +82,7 @@ def test_a_later_turn_starts_where_the_last_one_ended():
 
 def test_decoding_goes_on_from_the_greatest_id_when_a_video_outlasts_its_sound():
     items = [Item("text", 1), Item("sounding", frames=40, grid=(2, 1, 1), seconds=1.9), Item("text", 1)]
-    tokens, ids, following = plain_tmrope(items)
+    _, ids, following = plain_tmrope(items)
     assert following == max(max(i) for i in ids) + 1 > ids[-1][0] + 1
     assert built([items])[1][0] == following
 

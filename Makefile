@@ -1,0 +1,43 @@
+# Every target installs what it needs into .venv first. PYTHON: the interpreter to build it with (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL ?= out/random
+
+.PHONY: run test test-slow lint parity bench clean
+
+run: .venv/run  ## a random checkpoint reads, looks, listens and watches; see out/
+	$(BIN)/python -m tools.demo --out out
+
+test: .venv/test  ## lint and the whole suite but what is marked slow
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/test  ## what takes minutes and much disk
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/test
+	$(BIN)/ruff check .
+
+parity: .venv/test $(MODEL)  ## MODEL=directory against the PyTorch reference
+	$(BIN)/python -m tools.parity $(MODEL)
+
+bench: .venv/test  ## beside the PyTorch reference, in one run
+	$(BIN)/python -m tools.benchmark
+
+out/random: .venv/run
+	mkdir -p out
+	$(BIN)/python -m tools.random_checkpoint configs/tiny.json out/random
+
+.venv/run: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+# torch first and by itself: its release for CPUs, not one that another package's range would pull in.
+.venv/test: .venv/run requirements-test.txt
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements-test.txt)"
+	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt
+	touch $@
+
+clean:
+	rm -rf .venv out

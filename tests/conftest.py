@@ -1,0 +1,36 @@
+"""Eight virtual CPU devices, programs kept between runs, and small random checkpoints made once."""
+
+import os
+
+# Before jax starts: tests of meshes want eight devices; all others say mesh="" and use one.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import jax
+import pytest
+
+import omni_jax
+from tests import tiny
+
+
+def pytest_configure(config):
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session", params=["7b", "3b"])
+def checkpoint(request, tmp_path_factory):
+    """Random checkpoints shaped like both releases."""
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("checkpoints") / request.param, request.param, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def checkpoint_7b(tmp_path_factory):
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "7b", "7b", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def omni(checkpoint_7b):
+    """The checkpoint shaped like the 7B on one device."""
+    return omni_jax.load(checkpoint_7b, mesh="")

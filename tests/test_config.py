@@ -1,0 +1,101 @@
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import omni_jax
+from omni_jax import OmniError
+from omni_jax import config as configs
+from omni_jax.config import OmniConfig
+from tests import tiny
+
+RELEASES = sorted(Path("configs").glob("qwen2.5-omni-*.json"))
+
+
+@pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.stem)
+def test_released_configs_survive_the_round_trip(path):
+    data = json.loads(path.read_text())
+    assert OmniConfig.load(path).to_json() == data
+    assert OmniConfig.from_json(OmniConfig.load(path).to_json()) == OmniConfig.load(path)
+
+
+def test_released_sizes():
+    seven, three = (OmniConfig.load(f"configs/qwen2.5-omni-{size}.json").thinker_config for size in ("7b", "3b"))
+    assert (seven.text_config.hidden_size, seven.text_config.num_attention_heads, seven.text_config.head_dim,
+            seven.text_config.mrope_section) == (3584, 28, 128, (16, 24, 24))
+    assert (three.text_config.hidden_size, three.text_config.num_key_value_heads, three.text_config.head_dim) == (
+        2048, 2, 128)
+    assert seven.vision_config.cell_pixels == 28 and seven.vision_config.window_cells == 4
+
+
+@pytest.mark.parametrize("kind", ["7b", "3b"])
+def test_transformers_reads_what_is_written_and_the_other_way_round(kind):
+    transformers = pytest.importorskip("transformers")
+    ours = OmniConfig.from_json(tiny.config(kind))
+    theirs = transformers.Qwen2_5OmniConfig(**ours.to_json())
+    assert OmniConfig.from_json(theirs.to_dict()) == ours
+    thinker = theirs.thinker_config
+    assert thinker.text_config.rope_parameters["mrope_section"] == list(ours.thinker_config.text_config.mrope_section)
+    assert OmniConfig.from_json(thinker.to_dict()) == ours
+
+
+def test_spellings():
+    data = tiny.config("7b")
+    thinker = data["thinker_config"]
+    thinker["image_token_id"] = thinker.pop("image_token_index")
+    thinker["vision_config"]["num_hidden_layers"] = thinker["vision_config"].pop("depth")
+    text = thinker["text_config"]
+    text["rope_parameters"] = {**text.pop("rope_scaling"), "rope_theta": text.pop("rope_theta")}
+    assert OmniConfig.from_json(data) == OmniConfig.from_json(tiny.config("7b"))
+    assert OmniConfig.from_json(data).to_json() == data
+
+
+@pytest.mark.parametrize("section, field", [("text_config", "hidden_size"), ("audio_config", "d_model"),
+                                            ("vision_config", "depth"), (None, "audio_token_index")])
+def test_a_missing_size_is_named(section, field, tmp_path):
+    data = tiny.config("7b")
+    part = data["thinker_config"][section] if section else data["thinker_config"]
+    del part[field]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(OmniError, match=rf"config\.json: thinker_config.*field {field} is missing"):
+        OmniConfig.load(path)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"hidden_size": "wide"}, "text_config.hidden_size: 'wide' is not a valid int"),
+    ({"num_key_value_heads": 4}, "must be a multiple"),
+    ({"rope_scaling": {"mrope_section": [1, 2, 3]}}, "half of head_dim"),
+    ({"hidden_act": "gelu"}, "hidden_act is 'gelu', and only 'silu'"),
+    ({"use_sliding_window": True}, "use_sliding_window is True"),
+    ({"vocab_size": 262}, "outside the vocabulary"),
+], ids=lambda value: str(value)[:30])
+def test_contradictions_are_one_sentence(change, message):
+    data = tiny.config("7b")
+    data["thinker_config"]["text_config"].update(change)
+    with pytest.raises(OmniError, match=message):
+        OmniConfig.from_json(data)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"thinker_config": 3}'])
+def test_files_that_are_no_config(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(OmniError, match=r"config\.json"):
+        OmniConfig.load(tmp_path)
+
+
+def test_every_field_is_read_by_something():
+    """A setting that nothing reads is a promise that nothing keeps."""
+    package = Path(omni_jax.__file__).parent
+    trees = {path.name: ast.parse(path.read_text()) for path in package.rglob("*.py")}
+    # In config.py itself only properties count: checks and the reader see every field.
+    trees["config.py"] = ast.Module([node for node in ast.walk(trees["config.py"]) if isinstance(node, ast.FunctionDef)
+                                     and "property" in map(ast.unparse, node.decorator_list)], [])
+    read = {node.attr for tree in trees.values() for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    kinds = (configs.TextConfig, configs.AudioConfig, configs.VisionConfig, configs.ThinkerConfig)
+    unread = [f"{kind.__name__}.{field.name}" for kind in kinds for field in dataclasses.fields(kind)
+              if field.name not in read]
+    assert not unread

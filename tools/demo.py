@@ -1,0 +1,138 @@
+"""Shows the whole way in: a small random checkpoint reads, looks, listens and watches.
+
+    python -m tools.demo --out out
+
+Writes OUT/random (the checkpoint), OUT/positions.png (TMRoPE's three rows over a video with its sound) and
+OUT/frames.png (what the vision tower saw of it), and prints what went in, how fast, and the text. The weights are
+random, so the text means nothing; everything before it is real.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+import omni_jax
+from omni_jax.data.batch import Prompt
+from omni_jax.data.video import load_video
+from tools import _cli, random_checkpoint
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
+COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
+
+
+def conversations() -> dict[str, tuple[list[dict[str, Any]], bool]]:
+    """Name -> (conversation, use_audio_in_video)."""
+    video = {"type": "video", "video": str(SAMPLES / "video.mp4")}
+    picture = {"type": "image", "image": str(SAMPLES / "picture.jpg")}
+    speech = {"type": "audio", "audio": str(SAMPLES / "speech.flac")}
+    ask = lambda *content: [{"role": "user", "content": list(content)}]
+    return {
+        "a video with its sound": (ask(video, {"type": "text", "text": "What happens, and what is heard?"}), True),
+        "a picture": (ask(picture, {"type": "text", "text": "What is on the table?"}), False),
+        "speech": (ask(speech, {"type": "text", "text": "What does he say?"}), False),
+        "all at once": (ask(picture, speech, video, {"type": "text", "text": "What have these in common?"}), False),
+    }
+
+
+def describe(prompt: Prompt) -> list[str]:
+    """What went in, a line per medium."""
+    lines = []
+    for info in prompt.media:
+        size = f", {info.size[1]} x {info.size[0]} pixels" if info.size[0] else ""
+        length = f", {info.seconds:.2f} s" if info.seconds else ""
+        unit = "mel frames" if info.kind == "audio" else f"frames at {info.sampled_fps:.3f} fps"
+        frames = f", {info.frames} {unit}" if info.frames else ""
+        lines.append(f"  {info.kind} {Path(info.name).name}{size}{length}{frames}: {info.tokens} tokens")
+    text = len(prompt.token_ids) - sum(info.tokens for info in prompt.media)
+    return [*lines, f"  text and marks: {text} tokens; prompt: {len(prompt.token_ids)} tokens"]
+
+
+def plot_positions(omni: omni_jax.Omni, conversation: list, prompt: Prompt, path: Path) -> None:
+    """The three rows of TMRoPE over the prompt, coloured by what each token stands for."""
+    ids = omni.position_ids(conversation, use_audio_in_video=True)
+    kinds = np.full(len(prompt.token_ids), "text", dtype=object)
+    for clip in prompt.clips:
+        kinds[clip.positions] = "sound"
+    for picture in prompt.pictures:
+        kinds[picture.positions] = "video"
+    figure, axes = plt.subplots(3, 1, figsize=(11, 7), sharex=True, layout="constrained")
+    for axis, row, name in zip(axes, ids, ("time", "height", "width"), strict=True):
+        for kind, colour in COLOURS.items():
+            where = np.flatnonzero(kinds == kind)
+            axis.scatter(where, row[where], s=5, color=colour, label=f"{kind} ({len(where)} tokens)")
+        axis.set_ylabel(f"{name} id")
+        axis.grid(alpha=0.3)
+    axes[0].legend(loc="upper left", markerscale=3)
+    axes[0].set_title("TMRoPE of a video with its sound: 25 time ids a second, chunks of 2 s, video first, then sound")
+    axes[-1].set_xlabel("token of the prompt")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_frames(path: Path) -> None:
+    """The sampled frames, as the vision tower gets them."""
+    frames, plan = load_video(str(SAMPLES / "video.mp4"))
+    columns = 5
+    rows = -(-len(frames) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(11, 1.45 * rows), layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, frame, index in zip(axes.flat, frames, plan.indices, strict=False):
+        axis.imshow(frame)
+        axis.set_title(f"frame {index}", fontsize=8)
+    figure.suptitle(f"{len(frames)} frames, {plan.sampled_fps:.3f} a second, in pairs")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def show(omni: omni_jax.Omni, name: str, conversation: list, use_audio: bool, tokens: int) -> dict[str, Any]:
+    """Runs one conversation twice (the first time compiles) and prints what went in and what came out."""
+    started = time.perf_counter()
+    prompt = omni.prompt(conversation, use_audio)
+    prepared = time.perf_counter() - started
+    print(f"\n{name}\n" + "\n".join(describe(prompt)))
+    omni.generate(conversation, use_audio_in_video=use_audio, max_new_tokens=tokens)
+    reply = omni.generate(conversation, use_audio_in_video=use_audio, max_new_tokens=tokens)
+    first, total = reply.timings["first_token"], reply.timings["total"]
+    rate = (len(reply.token_ids) - 1) / max(total - first, 1e-9)
+    print(f"  media read in {prepared:.2f} s; first token after {first:.2f} s; then {rate:.0f} tokens/s")
+    print(f"  text (random weights, so it means nothing): {reply.text[:70]!r}")
+    return {"prompt_tokens": len(prompt.token_ids), "prepare_seconds": prepared, "first_token_seconds": first,
+            "tokens_per_second": rate, "text": reply.text}
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any] | None:
+    parser = _cli.parser(__doc__)
+    parser.add_argument("--out", default="out", help="directory to write to")
+    parser.add_argument("--model", help="another checkpoint directory, instead of a random one")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens to generate")
+    arguments = parser.parse_args(argv)
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    model = Path(arguments.model or out / "random")
+    if not model.is_dir():
+        random_checkpoint.main([str(ROOT / "configs" / "tiny.json"), str(model)])
+    if not arguments.model:
+        print("The weights of this checkpoint are RANDOM: it shows the way from media to text, not answers.")
+    started = time.perf_counter()
+    omni = omni_jax.load(model)
+    print(f"{model} loaded in {time.perf_counter() - started:.2f} s")
+    results = {}
+    for name, (conversation, use_audio) in conversations().items():
+        results[name] = show(omni, name, conversation, use_audio, arguments.tokens)
+    conversation, use_audio = conversations()["a video with its sound"]
+    plot_positions(omni, conversation, omni.prompt(conversation, use_audio), out / "positions.png")
+    plot_frames(out / "frames.png")
+    print(f"\nPictures: {out / 'positions.png'} (TMRoPE), {out / 'frames.png'} (the sampled frames)")
+    return results if arguments.json else None
+
+
+if __name__ == "__main__":
+    _cli.run(main)
