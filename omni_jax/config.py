@@ -44,7 +44,6 @@ class TextConfig:
     rope_theta: float
     mrope_section: tuple[int, int, int]
     head_dim: int
-    tie_word_embeddings: bool = False
 
     def __post_init__(self):
         _require(self.num_attention_heads % self.num_key_value_heads == 0, "text_config",
@@ -123,6 +122,7 @@ class ThinkerConfig:
     position_id_per_seconds: int = 25
     eos_token_id: int = 151645
     pad_token_id: int = 151643
+    tie_word_embeddings: bool = False  # transformers goes by this one, whatever text_config says
 
     def __post_init__(self):
         for name, width in (("audio_config.output_dim", self.audio_config.output_dim),

@@ -52,6 +52,15 @@ def test_spellings():
     assert OmniConfig.from_json(data).to_json() == data
 
 
+def test_the_thinker_decides_whether_the_head_is_tied():
+    """transformers writes its class's default, true, into text_config, and goes by thinker_config."""
+    data = tiny.config("7b")
+    data["thinker_config"]["text_config"]["tie_word_embeddings"] = True
+    assert not OmniConfig.from_json(data).thinker_config.tie_word_embeddings
+    data["thinker_config"]["tie_word_embeddings"] = True
+    assert OmniConfig.from_json(data).thinker_config.tie_word_embeddings
+
+
 @pytest.mark.parametrize("section, field", [("text_config", "hidden_size"), ("audio_config", "d_model"),
                                             ("vision_config", "depth"), (None, "audio_token_index")])
 def test_a_missing_size_is_named(section, field, tmp_path):

@@ -22,7 +22,7 @@ class Thinker(nnx.Module):
         self.vision = VisionEncoder(rngs, config.vision_config, dtype)
         self.embed = Embedding(rngs, text.vocab_size, text.hidden_size, dtype)
         self.decoder = Decoder(rngs, text, dtype)
-        if not text.tie_word_embeddings:
+        if not config.tie_word_embeddings:
             self.lm_head = Linear(rngs, (text.hidden_size,), (text.vocab_size,), ("vocab", "embed"), dtype)
 
     def logits(self, hidden: jax.Array) -> jax.Array:

@@ -162,7 +162,7 @@ def rows(config: OmniConfig) -> list[Row]:
         for line in text.strip().splitlines():
             path, name, *layout = line.split()
             table.append(Row(section, path, name, tuple(layout), sizes, sizes["L"] if "#" in name else None))
-    tied = config.thinker_config.text_config.tie_word_embeddings
+    tied = config.thinker_config.tie_word_embeddings
     return [row for row in table if not (tied and row.path == "lm_head/weight")]
 
 

@@ -20,8 +20,9 @@ SHARD = 60_000  # bytes: several shards even for a tiny model
 NESTED = {"model.": "model.language_model.", "audio_tower.": "model.audio_tower.", "visual.": "model.visual."}
 
 
-def omni_config(kind: str = "7b", whole: bool = True, **text) -> OmniConfig:
+def omni_config(kind: str = "7b", whole: bool = True, tie_word_embeddings: bool = False, **text) -> OmniConfig:
     data = tiny_config(kind)
+    data["thinker_config"]["tie_word_embeddings"] = tie_word_embeddings
     data["thinker_config"]["text_config"] |= text
     return OmniConfig.from_json(data if whole else data["thinker_config"])
 
