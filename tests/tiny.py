@@ -18,6 +18,7 @@ def _config(text: dict, audio: dict, vision: dict) -> dict:
         "enable_audio_output": False,
         "thinker_config": {
             "model_type": "qwen2_5_omni_thinker", **SPECIAL, "position_id_per_seconds": 25, "seconds_per_chunk": 2,
+            "tie_word_embeddings": False,
             "audio_config": {"model_type": "qwen2_5_omni_audio_encoder", "activation_function": "gelu", "n_window": 100,
                              "max_source_positions": 300, "num_mel_bins": 128, "output_dim": D, **audio},
             "vision_config": {"model_type": "qwen2_5_omni_vision_encoder", "out_hidden_size": D, "patch_size": 14,
