@@ -38,7 +38,9 @@ class Chat:
 
     def stream(self, *messages: dict[str, Any] | str) -> Iterator[TextChunk]:
         """As `send`, in pieces as they are ready. Left early, the reply ends with what was drawn by then."""
-        session = self._begin(messages, time.perf_counter())
+        return self._stream(self._begin(messages, time.perf_counter()))
+
+    def _stream(self, session: Session) -> Iterator[TextChunk]:
         try:
             yield from self.omni.text_chunks(session)
         finally:
@@ -47,7 +49,7 @@ class Chat:
     def _begin(self, messages: tuple, started: float) -> Session:
         new = [{"role": "user", "content": m} if isinstance(m, str) else m for m in messages]
         prompt = self._prompt(new)
-        before, self._session = self._session, None  # its cache is donated: a failure from here on ends the chat
+        before, self._session = self._session, None  # its cache is donated; after a failure all is read again
         session = self.omni.begin([prompt], self.sampling, self.max_new_tokens, self.seed, started, before)
         self.messages += new
         return session

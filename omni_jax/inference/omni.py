@@ -56,11 +56,10 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress:
     if not directory.is_dir():
         raise OmniError(f"{directory}: is not a directory; give a checkpoint's directory")
     _keep_compiled_programs()
+    mesh, dtype = sharding.make_mesh(mesh), _dtype(dtype)
     config = OmniConfig.load(directory)
     processor = Processor.load(directory, config)
     settings = _generation_config(directory)
-    mesh = sharding.make_mesh(mesh)
-    dtype = jnp.dtype(dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
     graphdef, abstract = sharding.abstract(Thinker, config.thinker_config, mesh, dtype)
     params = load_params(directory, config, abstract, progress=progress)
     ends = settings.get("eos_token_id", config.thinker_config.eos_token_id)
@@ -98,11 +97,12 @@ class Omni:
                fps_for_positions: str = "true", max_new_tokens: int = 1024, temperature: float | None = None,
                top_p: float | None = None, top_k: int | None = None, repetition_penalty: float | None = None,
                seed: int = 0) -> Iterator[TextChunk]:
-        """The same reply as `generate`'s, in pieces as they are ready; never half a character."""
+        """The same reply as `generate`'s, in pieces as they are ready; never half a character. The prompt is read
+        before this returns, so that errors come here and not at the first piece."""
         started = time.perf_counter()
         sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
         prompt = self.prompt(conversation, use_audio_in_video, fps_for_positions)
-        yield from self.text_chunks(self.begin([prompt], sampling, max_new_tokens, seed, started))
+        return self.text_chunks(self.begin([prompt], sampling, max_new_tokens, seed, started))
 
     def thinker_logits(self, conversation: Conversation, use_audio_in_video: bool = False, last: int | None = None,
                        fps_for_positions: str = "true") -> np.ndarray:
@@ -185,6 +185,18 @@ class Omni:
         from omni_jax.inference.chat import Chat
 
         return Chat(self, **options)
+
+
+def _dtype(name: Any) -> np.dtype:
+    if name is None:
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    try:
+        dtype = jnp.dtype(name)
+    except TypeError:
+        dtype = None
+    if dtype not in (jnp.bfloat16, jnp.float16, jnp.float32):
+        raise OmniError(f"dtype {name!r} is not one of bfloat16, float16, float32")
+    return dtype
 
 
 def _keep_compiled_programs() -> None:

@@ -1,0 +1,94 @@
+"""The commands as a user meets them: exit status 0 or 1, one sentence, no traceback."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omni_jax import OmniError
+from tools import demo, generate, parity
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
+COMMANDS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if not path.stem.startswith("_"))
+
+
+def command(*words: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(name, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        importlib.import_module(f"tools.{name}").main(["--help"])
+    assert exit_.value.code == 0 and f"python -m tools.{name}" in capsys.readouterr().out
+
+
+def test_generate_prints_the_reply(checkpoint_7b, omni, capsys):
+    words = ["--model", str(checkpoint_7b), "--mesh", "model=1", "--max-new-tokens", "5", "--text", "Look:",
+             "--image", str(SAMPLES / "picture.jpg")]
+    conversation = [{"role": "user", "content": [{"type": "text", "text": "Look:"},
+                                                 {"type": "image", "image": str(SAMPLES / "picture.jpg")}]}]
+    expected = omni.generate(conversation, max_new_tokens=5)
+    assert generate.main([*words, "--json"])["token_ids"] == expected.token_ids
+    generate.main([*words, "--stream"])
+    assert capsys.readouterr().out == expected.text + "\n"
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--text", "hi", "--image", "nothing.png"], "nothing.png"),
+    ([], "nothing to ask"),
+    (["--audio", str(ROOT / "README.md")], "README.md"),
+    (["--text", "hi", "--temperature", "-1"], "temperature is -1"),
+    (["--text", "hi", "--mesh", "model=99"], "needs 99 devices"),
+    (["--video", str(SAMPLES / "picture.jpg")], "picture.jpg"),
+    (["--text", "hi", "--stream", "--json"], "choose one"),
+    (["--text", "hi", "--dtype", "int3"], "int3"),
+], ids=lambda value: " ".join(value)[-20:] if isinstance(value, list) else "")
+def test_generate_refuses_in_one_sentence(checkpoint_7b, words, message):
+    with pytest.raises(OmniError) as error:
+        generate.main(["--model", str(checkpoint_7b), *words])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("words", [["--model", "nowhere", "--text", "hi"], ["--modle", "x"]], ids=str)
+def test_a_users_mistake_ends_with_status_1(words):
+    ended = command("tools.generate", *words)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr and "error: " in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_parity_fails_when_something_is_over_its_bar(monkeypatch, capsys):
+    monkeypatch.setattr(parity.omni_jax, "load", lambda *_, **__: None)
+    monkeypatch.setattr(parity, "reference_model", lambda _: None)
+    monkeypatch.setattr(parity, "cases", lambda: [parity.Case("text", ())])
+    for error, fails in ((1e-6, False), (1e-4, True)):
+        monkeypatch.setattr(parity, "compare", lambda *_, error=error: [parity.Row("text", "decoder", error, 1e-5)])
+        if fails:
+            with pytest.raises(OmniError, match="1 of 1 comparisons are over their bar"):
+                parity.main(["checkpoint", "--json"])
+        else:
+            parity.main(["checkpoint", "--json"])
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        assert row["passes"] is not fails
+
+
+def test_the_demo_shows_what_went_in(checkpoint_7b, tmp_path, capsys):
+    demo.main(["--model", str(checkpoint_7b), "--out", str(tmp_path), "--tokens", "3"])
+    printed = capsys.readouterr().out
+    assert re.search(r"video video.mp4, 448 x 252 pixels, 5.28 s, 10 frames at 1.894 fps: 720 tokens", printed)
+    assert "audio speech.flac, 7.10 s, 710 mel frames: 177 tokens" in printed and "tokens/s" in printed
+    for picture in ("positions.png", "frames.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000
+
+
+def test_the_ten_lines_of_the_readme_work(checkpoint_7b):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    code = code.replace("out/random", str(checkpoint_7b)).replace("max_new_tokens=64", "max_new_tokens=4")
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
