@@ -1,0 +1,151 @@
+"""The counts of optimised HLO, and small models compiled for chips that are not here."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from omni_jax import sharding
+from omni_jax.config import OmniConfig
+from omni_jax.errors import OmniError
+from tests import tiny
+from tools import _chips, _hlo, _phases, compile_report
+
+LAYERS, WIDTH, SLOTS = 5, 192, 640
+
+
+def compiled_text(function, *shapes, **options) -> str:
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.jit(function, **options).lower(*arguments).compile().as_text()
+
+
+def layers(unroll: int):
+    """Stacked layers that write a row into a cache each, as a decoder does."""
+
+    def run(x, weights, cache):
+        def body(carry, scanned):
+            x, cache = carry
+            weight, index = scanned
+            cache = jax.lax.dynamic_update_slice(cache, x[None, :1], (index, 7, 0))
+            return (jnp.tanh(x @ weight), cache), None
+
+        return jax.lax.scan(body, (x, cache), (weights, jnp.arange(LAYERS)), unroll=unroll)[0]
+
+    return compiled_text(run, (WIDTH, WIDTH), (LAYERS, WIDTH, WIDTH), (LAYERS, SLOTS, WIDTH), donate_argnums=2)
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    scanned, unrolled = _hlo.account(layers(1)), _hlo.account(layers(LAYERS))
+    products = 2 * LAYERS * WIDTH**3
+    assert scanned.flops == pytest.approx(unrolled.flops, rel=0.02)
+    assert products <= scanned.flops < 1.03 * products
+    weights = 4 * LAYERS * WIDTH**2
+    assert weights < scanned.bytes < 10 * weights  # read by layer, not the whole stack in every turn
+    assert scanned.bytes == pytest.approx(unrolled.bytes, rel=0.35)
+
+
+def test_an_update_in_place_moves_the_update_only():
+    text = compiled_text(lambda cache, new: jax.lax.dynamic_update_slice(cache, new, (3, 0)), (4096, 64), (2, 64),
+                         donate_argnums=0)
+    assert _hlo.account(text).bytes < 4 * 4 * 2 * 64
+
+
+def test_dots_match_xlas_own_count():
+    function = lambda a, b: jnp.einsum("bthd,bshd->bhts", a, b)
+    lowered = jax.jit(function).lower(*[jax.ShapeDtypeStruct((3, 32, 4, 24), jnp.float32)] * 2)
+    compiled = lowered.compile()
+    assert _hlo.account(compiled.as_text()).flops == pytest.approx(compiled.cost_analysis()["flops"], rel=0.05)
+
+
+HLO = """HloModule sample, is_scheduled=true
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %add.1 = f32[] add(%a, %b)
+}
+
+%body (state: (s32[], f32[16,100])) -> (s32[], f32[16,100]) {
+  %state = (s32[], f32[16,100]{1,0:T(8,128)}) parameter(0)
+  %i = s32[] get-tuple-element(%state), index=0
+  %x = f32[16,100]{1,0:T(8,128)} get-tuple-element(%state), index=1
+  %near = f32[16,100]{1,0:T(8,128)S(1)} copy(%x)
+  %all-reduce.1 = f32[16,100]{1,0:T(8,128)} all-reduce(%near), replica_groups=GROUPS, to_apply=%sum
+  ROOT %tuple.1 = (s32[], f32[16,100]{1,0:T(8,128)}) tuple(%i, %all-reduce.1)
+}
+
+%condition (state.1: (s32[], f32[16,100])) -> pred[] {
+  %state.1 = (s32[], f32[16,100]{1,0:T(8,128)}) parameter(0)
+  %j = s32[] get-tuple-element(%state.1), index=0
+  %end = s32[] constant(7)
+  ROOT %lt = pred[] compare(%j, %end), direction=LT
+}
+
+ENTRY %main (p: f32[16,100]) -> (s32[], f32[16,100]) {
+  %p = f32[16,100]{1,0:T(8,128)} parameter(0)
+  %zero = s32[] constant(0)
+  %tuple.2 = (s32[], f32[16,100]{1,0:T(8,128)}) tuple(%zero, %p)
+  ROOT %while.1 = (s32[], f32[16,100]{1,0:T(8,128)}) while(%tuple.2), condition=%condition, body=%body
+}
+"""
+
+
+@pytest.mark.parametrize("groups", ["{{0,1,2,3}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}"])
+def test_collectives_tiles_and_on_chip_memory(groups):
+    cost = _hlo.account(HLO.replace("GROUPS", groups))
+    tiled = 4 * 16 * 128  # 100 columns take 128
+    assert (cost.collectives, cost.kernels) == (7, 7)
+    assert cost.wire == 7 * 2 * 3 / 4 * tiled
+    assert cost.bytes == 7 * 2 * tiled  # read by the copy, written by the all-reduce
+
+
+def test_a_loop_without_a_known_end_counts_once():
+    text = compiled_text(lambda x: jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x @ x, x), (64, 64))
+    cost = _hlo.account(text)
+    assert cost.loop is not None
+    assert cost.loop.flops == pytest.approx(2 * 64**3, rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("compile") / "config.json"
+    path.write_text(json.dumps(tiny.config("7b")))
+    return path
+
+
+def test_products_of_a_prefill_chunk_are_those_of_its_shapes(config_file):
+    text = OmniConfig.load(config_file).thinker_config.text_config
+    model = _phases.Model.build(OmniConfig.load(config_file).thinker_config,
+                                sharding.make_mesh(None, jax.devices()[:1]))
+    with jax.set_mesh(model.mesh):
+        step = _phases.step(model, "prefill-8k", chunk=64)
+        flops = _hlo.account(step.function.lower(*step.args).compile().as_text()).flops
+    D, N, K, H = text.hidden_size, text.num_attention_heads, text.num_key_value_heads, text.head_dim
+    token = 2 * text.num_hidden_layers * (D * H * (2 * N + 2 * K) + 3 * D * text.intermediate_size + 2 * 8192 * N * H)
+    assert 64 * token <= flops < 1.6 * 64 * token  # the rest is softmax over few, narrow heads
+
+
+@pytest.mark.parametrize("target", ["v5e:2x2", "h100"])
+def test_a_small_model_compiles_for_a_chip(target, config_file):
+    _chips.prepare()
+    if _chips.missing(target):
+        pytest.skip(f"no compiler for {target}; {_chips.INSTALL}")
+    mesh = "model=1" if target == "h100" else "fsdp=2,model=2"  # two kv heads
+    command = [sys.executable, "-m", "tools.compile_report", str(config_file), "--target", target, "--mesh", mesh,
+               "--phase", "decode-32k", "--json", "--top", "3"]
+    [row] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["rows"]
+    assert row["compiles"] and row["fits"] and row["cache_in_place"]
+    assert 0 < row["step_ratio"] < 40 and len(row["heaviest"]) == 3
+    assert (row["collectives"] > 0) == (target != "h100")
+    assert row["seconds"]["total"] >= row["seconds"]["starts"] > 0
+
+
+def test_errors_say_what_to_do(config_file, monkeypatch):
+    with pytest.raises(OmniError, match="choose one of"):
+        compile_report.main([str(config_file), "--target", "v99:2x2"])
+    monkeypatch.setattr(_chips, "missing", lambda target: "libtpu")
+    with pytest.raises(OmniError, match=r"libtpu.*pip install"):
+        compile_report.main([str(config_file), "--target", "v5e:2x2"])
