@@ -6,7 +6,7 @@ heads on 4), the rule's next choice is taken, and at last the axis is replicated
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ RULES: dict[str, tuple] = {
     "head_dim": ("model",),                  # taken only when the heads could not be split
     "mlp": ("model",),                       # 3420 in the vision tower on 8 devices: falls to embed
     "conv_in": (),                           # mel bins, patch pixels, taps: small
-    "positions": (),
+    "slots": ("model",),                     # of the cache, where the kv heads could not be split
 }
 
 
@@ -88,9 +88,9 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, resolve(axes, x.shape, mesh))
 
 
-def abstract(network: type, config: Any, mesh: Mesh, dtype: Any = jnp.float32) -> tuple[nnx.GraphDef, dict]:
+def abstract(network: Callable, config: Any, mesh: Mesh, dtype: Any = jnp.float32) -> tuple[nnx.GraphDef, dict]:
     """(graphdef, params) of a network without any memory: `params` is the nested dict of its weights, whose leaves
-    are jax.ShapeDtypeStruct with the sharding that the rules give."""
+    are jax.ShapeDtypeStruct with the sharding that the rules give. Layers of a list have their numbers as keys."""
     with nnx.use_eager_sharding(False):  # logical names are not mesh axes: nothing may apply them by itself
         graphdef, state = nnx.split(nnx.eval_shape(lambda: network(config, nnx.Rngs(0), dtype)))
     params: dict = {}
@@ -104,7 +104,7 @@ def abstract(network: type, config: Any, mesh: Mesh, dtype: Any = jnp.float32) -
     return graphdef, params
 
 
-def initialize(network: type, config: Any, mesh: Mesh, seed: int = 0, dtype: Any = jnp.float32) -> dict:
+def initialize(network: Callable, config: Any, mesh: Mesh, seed: int = 0, dtype: Any = jnp.float32) -> dict:
     """Random parameters, made on the devices where they belong."""
     _, params = abstract(network, config, mesh, dtype)
 

@@ -31,7 +31,6 @@ class Network:
     graphdef: nnx.GraphDef
     params: dict
     mesh: Mesh
-    dtype: Any
     ends: tuple[int, ...]
 
 
@@ -111,8 +110,8 @@ def slots_for(batch: Batch, limit: int, used: int = 0) -> int:
 @on_mesh
 def read(network: Network, batch: Batch, each: Callable[[int, jax.Array], None]) -> None:
     """Prefills a batch that needs no reply; `each` as in `prefill`."""
-    text = network.config.text_config
-    prefill(network, batch, steps.empty_cache(text, len(batch.lengths), slots_for(batch, 0), network.dtype), each=each)
+    cache = steps.empty_cache(network.graphdef, network.params, len(batch.lengths), slots_for(batch, 0))
+    prefill(network, batch, cache, each=each)
 
 
 @on_mesh
@@ -127,7 +126,7 @@ def begin(network: Network, batch: Batch, sampling: Sampling, limit: int, seeds:
         cache = before.cache if slots <= before.cache.slots else steps.grow_cache(before.cache, slots=slots)
         start, seen = before.state.position, seen | before.state.seen
     else:
-        cache = steps.empty_cache(network.config.text_config, len(batch.lengths), slots, network.dtype)
+        cache = steps.empty_cache(network.graphdef, network.params, len(batch.lengths), slots)
         start = 0
     cache, last, position = prefill(network, batch, cache, start)
     state = steps.first_token(network.graphdef, network.config, sampling.sampler, network.params, sampling.numbers,

@@ -1,6 +1,7 @@
 """The facade: `load` a checkpoint, then ask it. See the README for ten lines that work."""
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
@@ -60,12 +62,20 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress:
     config = OmniConfig.load(directory)
     processor = Processor.load(directory, config)
     settings = _generation_config(directory)
-    graphdef, abstract = sharding.abstract(Thinker, config.thinker_config, mesh, dtype)
+    graphdef, abstract = abstract_thinker(config, mesh, dtype)
     params = load_params(directory, config, abstract, progress=progress)
     ends = settings.get("eos_token_id", config.thinker_config.eos_token_id)
     ends = tuple(ends) if isinstance(ends, list) else (ends,)
-    network = Network(config.thinker_config, graphdef, params, mesh, dtype, ends)
-    return Omni(config, network, processor, _default_sampling(settings))
+    model = Network(config.thinker_config, graphdef, params, mesh, ends)
+    return Omni(config, model, processor, _default_sampling(settings))
+
+
+def abstract_thinker(config: OmniConfig, mesh: Mesh, dtype: Any, scanned: bool | None = None) -> tuple[Any, dict]:
+    """(graphdef, abstract params) of the Thinker in the form that decodes fastest on the mesh's devices: layers
+    stacked and scanned on TPU, apart elsewhere (see models.layers.each), unless `scanned` says which."""
+    if scanned is None:
+        scanned = mesh.devices.flat[0].platform == "tpu"
+    return sharding.abstract(functools.partial(Thinker, scanned=scanned), config.thinker_config, mesh, dtype)
 
 
 class Omni:

@@ -53,9 +53,9 @@ def add_vision(graphdef, params, embeddings, pixels, cells, destination):
 position_ids = jax.jit(tmrope.position_ids, static_argnames="config")
 
 
-@functools.partial(jax.jit, static_argnames=("config", "batch", "slots", "dtype"))
-def empty_cache(config: Any, batch: int, slots: int, dtype: Any) -> KVCache:
-    return kv_cache.empty(config, batch, slots, dtype)
+@functools.partial(jax.jit, static_argnames=("graphdef", "batch", "slots"))
+def empty_cache(graphdef, params, batch: int, slots: int) -> KVCache:
+    return nnx.merge(graphdef, params).decoder.empty_cache(batch, slots)
 
 
 grow_cache = jax.jit(kv_cache.grow, static_argnames="slots")

@@ -14,7 +14,7 @@ from jax.nn import initializers
 
 from omni_jax.config import AudioConfig
 from omni_jax.models.attention import attend
-from omni_jax.models.layers import Conv1d, LayerNorm, Linear, param, stack
+from omni_jax.models.layers import Conv1d, LayerNorm, Linear, each, param, stack
 from omni_jax.sharding import constrain
 
 EPS = 1e-5  # the default of torch's LayerNorm
@@ -74,8 +74,7 @@ class AudioEncoder(nnx.Module):
         h = jax.nn.gelu(self.conv2(h), approximate=False)
         h = h + sinusoids(self.config.n_window, self.config.d_model).astype(dtype)
         mask = (jnp.arange(self.config.n_window) < ((frames - 1) // 2 + 1)[:, None])[:, None]
-        graphdef, weights = nnx.split(self.layers)
-        h, _ = jax.lax.scan(lambda x, layer: (nnx.merge(graphdef, layer)(x, mask), None), h, weights)
+        h = each(self.layers, self.config.encoder_layers, lambda layer, _, x: layer(x, mask), h)
         h = (h[:, 0::2] + h[:, 1::2]) / 2
         return self.proj(self.post_norm(h))
 

@@ -3,13 +3,12 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from omni_jax.models import kv_cache, rope
 from omni_jax.models.attention import attend
 from omni_jax.models.kv_cache import KVCache
-from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, stack
+from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, stack
 from omni_jax.sharding import constrain
 
 
@@ -27,12 +26,14 @@ class DecoderLayer(GatedMLP):
         self.mlp_norm = RMSNorm(rngs, D, config.rms_norm_eps, dtype)
 
     def __call__(self, x, turn, mask, store, layer, slot):
-        """x [B, T, D], turn (cos, sin) [B, T, H/2], mask [B, T, S], store (keys, values) [L, B, K, S, H]."""
+        """x [B, T, D], turn (cos, sin) [B, T, H/2], mask [B, T, S], store: keys and values of all layers (KVCache)."""
         with jax.named_scope("attention"):
             h = self.attention_norm(x)
-            keys = kv_cache.write(store[0], layer, slot, rope.rotate(self.k(h), *turn))
-            values = kv_cache.write(store[1], layer, slot, self.v(h))
-            read = attend(rope.rotate(self.q(h), *turn), keys[layer], values[layer], mask)
+            q, k = rope.rotate(self.q(h), *turn), rope.rotate(self.k(h), *turn)
+            keys, own_keys = kv_cache.write(store[0], layer, slot, constrain(k, "batch", None, "kv_heads", None))
+            values, own_values = kv_cache.write(store[1], layer, slot,
+                                                constrain(self.v(h), "batch", None, "kv_heads", None))
+            read = attend(constrain(q, "batch", None, "heads", None), own_keys, own_values, mask)
             x = x + self.o(read)
         with jax.named_scope("mlp"):
             x = x + super().__call__(self.mlp_norm(x))
@@ -40,12 +41,12 @@ class DecoderLayer(GatedMLP):
 
 
 class Decoder(nnx.Module):
-    """The layers, scanned, and the final norm. The cache is an argument and a result (design rule: no hidden state);
-    it travels as the scan's carry, because as scanned input and output it would be held twice."""
+    """The layers and the final norm. The cache is an argument and a result; in a scan it travels as the carry, because
+    as scanned input and output it would be held twice."""
 
-    def __init__(self, rngs: nnx.Rngs, config: Any, dtype: Any):
+    def __init__(self, rngs: nnx.Rngs, config: Any, dtype: Any, scanned: bool = True):
         self.config = config
-        self.layers = stack(DecoderLayer, rngs, config.num_hidden_layers, config, dtype)
+        self.layers = stack(DecoderLayer, rngs, config.num_hidden_layers, config, dtype, scanned=scanned)
         self.norm = RMSNorm(rngs, config.hidden_size, config.rms_norm_eps, dtype)
 
     def __call__(self, x: jax.Array, positions: jax.Array, valid: jax.Array,
@@ -55,13 +56,12 @@ class Decoder(nnx.Module):
         turn = rope.mrope(positions, self.config.mrope_section, self.config.rope_theta)
         slot = cache.used
         cache, mask = kv_cache.occupy(cache, valid)
-        graphdef, weights = nnx.split(self.layers)
-
-        def body(carry, scanned):
-            x, store = carry
-            layer_weights, index = scanned
-            return nnx.merge(graphdef, layer_weights)(x, turn, mask, store, index, slot), None
-
-        (x, (keys, values)), _ = jax.lax.scan(
-            body, (x, (cache.keys, cache.values)), (weights, jnp.arange(self.config.num_hidden_layers)))
+        x, (keys, values) = each(self.layers, self.config.num_hidden_layers,
+                                 lambda layer, index, carry: layer(carry[0], turn, mask, carry[1], index, slot),
+                                 (x, (cache.keys, cache.values)))
         return self.norm(x), cache._replace(keys=keys, values=values)
+
+    def empty_cache(self, batch: int, slots: int) -> KVCache:
+        """A cache for this decoder, in its weights' dtype."""
+        scanned = not isinstance(self.layers, nnx.List)
+        return kv_cache.empty(self.config, batch, slots, self.norm.scale.dtype, scanned)

@@ -14,14 +14,17 @@ from omni_jax.models.vision_encoder import VisionEncoder
 
 
 class Thinker(nnx.Module):
-    """Source: Qwen2_5OmniThinkerForConditionalGeneration. Its parts are called one by one, each under jit."""
+    """Source: Qwen2_5OmniThinkerForConditionalGeneration. Its parts are called one by one, each under jit.
 
-    def __init__(self, config: ThinkerConfig, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+    scanned: whether the decoder's layers are stacked and scanned (see layers.each).
+    """
+
+    def __init__(self, config: ThinkerConfig, rngs: nnx.Rngs, dtype: Any = jnp.float32, scanned: bool = True):
         text = config.text_config
         self.audio = AudioEncoder(rngs, config.audio_config, dtype)
         self.vision = VisionEncoder(rngs, config.vision_config, dtype)
         self.embed = Embedding(rngs, text.vocab_size, text.hidden_size, dtype)
-        self.decoder = Decoder(rngs, text, dtype)
+        self.decoder = Decoder(rngs, text, dtype, scanned)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(rngs, (text.hidden_size,), (text.vocab_size,), ("vocab", "embed"), dtype)
 

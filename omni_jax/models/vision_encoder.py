@@ -15,7 +15,7 @@ from flax import nnx
 from omni_jax.config import PIXEL_MEAN, PIXEL_STD, VisionConfig
 from omni_jax.models import rope
 from omni_jax.models.attention import attend
-from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, stack
+from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, stack
 from omni_jax.sharding import constrain
 
 EPS = 1e-6
@@ -107,8 +107,6 @@ class VisionEncoder(nnx.Module):
         columns = (cells[..., 1, None] * merge + inside % merge).reshape(F, W, -1)
         turn = rope.axial(rows, columns, self.config.hidden_size // self.config.num_heads)
         window = jnp.repeat(cells[..., 2], patches, axis=-1)
-        full = np.isin(np.arange(self.config.depth), self.config.fullatt_block_indexes)
-        graphdef, weights = nnx.split(self.layers)
-        body = lambda x, scanned: (nnx.merge(graphdef, scanned[0])(x, turn, window, scanned[1]), None)
-        x, _ = jax.lax.scan(body, x, (weights, full))
+        full = jnp.isin(jnp.arange(self.config.depth), jnp.array(self.config.fullatt_block_indexes, int))
+        x = each(self.layers, self.config.depth, lambda layer, index, x: layer(x, turn, window, full[index]), x)
         return self.merger(x.reshape(F, W, C, patches, -1))

@@ -63,15 +63,17 @@ def match_params(params: dict, config: OmniConfig, carried: Iterable[Tensor] = (
     check_tree(params, config)
     arrays, thinker = dict(leaves(params)), []
     for row in rows(config):
-        array, dtype = arrays[row.path], np.dtype(arrays[row.path].dtype)
-        thinker.append((row, [Tensor(config.thinker_prefix + name, dtype, row.file_shape,
-                                     functools.partial(_fetch, row, array, layer))
-                              for layer, name in enumerate(row.names())]))
+        found = [arrays[path] for path in row.leaf_paths(arrays)]
+        dtype, stacked = np.dtype(found[0].dtype), row.layers is not None and len(found) == 1
+        thinker.append((row, [
+            Tensor(config.thinker_prefix + name, dtype, row.file_shape,
+                   functools.partial(_fetch, row, found[0 if stacked else layer], layer if stacked else None))
+            for layer, name in enumerate(row.names())]))
     return Matched(thinker, list(carried))
 
 
-def _fetch(row: Row, array: jax.Array, layer: int) -> np.ndarray:
-    return np.asarray(array if row.layers is None else array[layer]).reshape(row.file_shape)
+def _fetch(row: Row, array: jax.Array, layer: int | None) -> np.ndarray:
+    return np.asarray(array if layer is None else array[layer]).reshape(row.file_shape)
 
 
 def _shards(tensors: Iterable[Tensor], limit: int) -> list[list[Tensor]]:

@@ -45,7 +45,13 @@ def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, 
     wanted, params = dict(leaves(abstract)), {}
     with progress_bar(sum(math.prod(row.shape) for row, _ in matched.thinker), "loading", progress, " weights") as bar:
         for row, layers in matched.thinker:
-            params[row.path] = _place(row, layers, wanted[row.path])
+            paths = row.leaf_paths(wanted)
+            if paths == [row.path]:
+                params[row.path] = _place(row, layers, wanted[row.path])
+            else:
+                layer_row = dataclasses.replace(row, layers=None)
+                params |= {path: _place(layer_row, [layer], wanted[path])
+                           for path, layer in zip(paths, layers, strict=True)}
             bar.update(math.prod(row.shape))
     return nest({path: params[path] for path in wanted})
 

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from omni_jax.config import OmniConfig
 
@@ -143,6 +143,12 @@ class Row:
         """The hub name of one layer's tensor, without the Thinker's prefix."""
         return self.name.replace("#", str(layer))
 
+    def leaf_paths(self, tree: Mapping[str, object]) -> list[str]:
+        """The paths of this row's leaves in a flat tree: one if its layers are stacked, else one a layer."""
+        if self.layers is None or self.path in tree:
+            return [self.path]
+        return [self.path.replace("/layers/", f"/layers/{layer}/") for layer in range(self.layers)]
+
     def names(self) -> list[str]:
         """The hub names of this row's tensors, one per layer (one in all if unstacked)."""
         return [self.name_of(layer) for layer in range(self.layers or 1)]
@@ -192,13 +198,13 @@ def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def nest(flat: dict[str, object]) -> dict:
-    """The nested dict of {path: leaf}: the inverse of `leaves`."""
+    """The nested dict of {path: leaf}: the inverse of `leaves`. Numbers are keys of unstacked layers."""
     tree: dict = {}
     for path, leaf in flat.items():
         *parents, last = path.split("/")
         node = tree
         for key in parents:
-            node = node.setdefault(key, {})
+            node = node.setdefault(int(key) if key.isdigit() else key, {})
         node[last] = leaf
     return tree
 
@@ -209,8 +215,9 @@ def check_tree(tree: dict, config: OmniConfig) -> None:
     `nnx.merge` fills a tree by position and never compares names or shapes, so this is the only guard. A failure
     is a programming error, not a user's: AssertionError.
     """
-    expected = {row.path: row.shape for row in rows(config)}
     found = {path: tuple(leaf.shape) for path, leaf in leaves(tree)}
+    expected = {path: row.shape if path == row.path else row.layer_shape
+                for row in rows(config) for path in row.leaf_paths(found)}
     wrong = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
     if wrong:
         told = "; ".join(f"{path}: table {expected.get(path)}, tree {found.get(path)}" for path in wrong[:5])

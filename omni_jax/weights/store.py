@@ -216,14 +216,16 @@ def _restore_order(table: list[Row]) -> Iterator[list[Row]]:
 
 
 def _restore_section(directory: Path, section: list[Row], wanted: dict, bar) -> dict[str, jax.Array]:
-    layers = section[0].layers
-    targets = {row.path: wanted[row.path] for row in section}
-    result = _allocate(targets) if layers is not None else {}
+    layers, paths = section[0].layers, [row.leaf_paths(wanted) for row in section]
+    stacked = layers is not None and paths[0] == [section[0].path]
+    targets = {row.path: wanted[row.path] for row in section} if stacked else {}
+    result = _allocate(targets) if stacked else {}
     for layer in range(layers or 1):
         group, members, restore_args = _layer_request(section, layer, wanted)
         arrays = _restore_group(directory, group, members, restore_args)
-        arrays = {row.path: arrays[_place(row, layer)[1]] for row in section}
-        result = arrays if layers is None else _filler(_key(targets))(result, arrays, layer)
+        arrays = {own[0 if stacked else layer]: arrays[_place(row, layer)[1]]
+                  for row, own in zip(section, paths, strict=True)}
+        result = _filler(_key(targets))(result, arrays, layer) if stacked else result | arrays
         bar.update(sum(math.prod(row.layer_shape) for row in section))
     return result
 
@@ -233,9 +235,10 @@ def _layer_request(section: list[Row], layer: int, wanted: dict):
     members, arguments = {}, {}
     for row in section:
         group, path = _place(row, layer)
-        leaf = wanted[row.path]
+        own = row.leaf_paths(wanted)
+        leaf = wanted[own[min(layer, len(own) - 1)]]
         sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        if row.layers is not None and isinstance(sharding, NamedSharding):
+        if len(leaf.shape) > len(row.layer_shape) and isinstance(sharding, NamedSharding):
             sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
         members[path] = jax.ShapeDtypeStruct(row.layer_shape, leaf.dtype)
         arguments[path] = ocp.ArrayRestoreArgs(sharding=sharding, global_shape=row.layer_shape, dtype=leaf.dtype)

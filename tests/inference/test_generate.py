@@ -11,7 +11,9 @@ import omni_jax
 from omni_jax import OmniError
 from omni_jax.data.batch import collate
 from omni_jax.inference import generate, steps
+from omni_jax.inference.omni import abstract_thinker
 from omni_jax.inference.sampling import Sampling
+from omni_jax.weights import load_params
 
 RNG = np.random.default_rng(5)
 IMAGE = {"type": "image", "image": RNG.integers(0, 256, (70, 130, 3), dtype=np.uint8)}
@@ -95,6 +97,16 @@ def test_chunks_padding_and_buckets_change_nothing(omni, monkeypatch):
     np.testing.assert_allclose(omni.prompt_logits(prompt), whole, atol=2e-5)
 
 
+def test_scanned_layers_give_the_same_as_layers_apart(omni, checkpoint_7b):
+    graphdef, abstract = abstract_thinker(omni.config, omni.network.mesh, "float32", scanned=True)
+    params = load_params(checkpoint_7b, omni.config, abstract)
+    assert params["decoder"]["layers"]["q"]["weight"].ndim == 4 and 0 in omni.network.params["decoder"]["layers"]
+    network = dataclasses.replace(omni.network, graphdef=graphdef, params=params)
+    scanned = omni_jax.Omni(omni.config, network, omni.processor, Sampling())
+    np.testing.assert_allclose(scanned.thinker_logits(MIXED), omni.thinker_logits(MIXED), atol=2e-5)
+    assert scanned.generate(MIXED, max_new_tokens=9).token_ids == omni.generate(MIXED, max_new_tokens=9).token_ids
+
+
 def test_long_prompts_take_several_chunks(omni):
     text = "many words " * 80
     prompt = omni.prompt(ask({"type": "text", "text": text}))
@@ -110,7 +122,7 @@ def test_no_position_sees_what_follows(omni):
     positions = jnp.broadcast_to(jnp.arange(T), (3, 1, T))
 
     def chosen(embeddings, t):
-        cache = steps.empty_cache(omni.config.thinker_config.text_config, 1, 16, jnp.float32)
+        cache = steps.empty_cache(network.graphdef, network.params, 1, 16)
         hidden, _, _ = steps.prefill.__wrapped__(network.graphdef, network.params, cache, embeddings, positions,
                                                  jnp.ones((1, T), bool), jnp.array([T - 1]), embeddings[:, 0])
         return hidden[0, t].sum()

@@ -1,14 +1,28 @@
 """Our own directory: restored to the same parameters, refused when damaged or of another model."""
 
+import functools
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
+from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
-from omni_jax.weights import is_store, load_huggingface, match_params, read_store, restore, save_store
+from omni_jax.models.thinker import Thinker
+from omni_jax.weights import (
+    is_store,
+    load_huggingface,
+    match_params,
+    params_tensors,
+    read_directory,
+    read_store,
+    restore,
+    save_store,
+)
+from omni_jax.weights.names import leaves
 from omni_jax.weights.store import INDEX
 from tests.weights.checkpoints import abstract, assert_trees_equal, carried_tensors, copy, is_one_sentence, omni_config
 
@@ -105,3 +119,17 @@ def test_group_outside_the_directory(damaged, config):
 @pytest.mark.parametrize(("field", "value"), [("intermediate_size", 160), ("num_hidden_layers", 2)])
 def test_contradicting_config(store, field, value):
     assert field in refusal(store, omni_config(**{field: value})) or field == "num_hidden_layers"
+
+
+def test_layers_apart_equal_stacked_ones(store, original, config):
+    """The tree whose layers are a list, from both kinds of directory and back to tensors."""
+    network = functools.partial(Thinker, scanned=False)
+    apart = sharding.abstract(network, config.thinker_config, sharding.make_mesh(""))[1]
+    stacked, tensors = dict(leaves(load_huggingface(original, config, abstract(config)))), read_directory(original)
+    for params in (load_huggingface(original, config, apart), restore(store, config, apart)):
+        for path, leaf in leaves(params):
+            layer = re.search(r"decoder/layers/(\d+)/", path)
+            whole = stacked[path.replace(f"/{layer[1]}/", "/")][int(layer[1])] if layer else stacked[path]
+            np.testing.assert_array_equal(leaf, whole)
+        for tensor in params_tensors(params, config):
+            np.testing.assert_array_equal(tensor.load(), tensors[tensor.name].load())
