@@ -80,7 +80,8 @@ def answers(directory, mesh):
     """The model, the logits of the first token of two rows, and six greedy tokens of each."""
     omni = omni_jax.load(directory, mesh=mesh)
     prompts = [omni.prompt(conversation) for conversation in (MIXED, TEXT)]
-    session = generate.begin(omni.network, collate(prompts, omni.config), Sampling(), 6, np.zeros(2, np.uint32))
+    session = generate.begin(omni.network, collate(prompts, omni.config), Sampling(), np.array([6, 6]),
+                             np.zeros(2, np.uint32))
     logits = np.asarray(session.state.logits)
     generate.advance(omni.network, session, 6)
     return omni, logits, np.asarray(session.state.tokens)[:, :6]

@@ -36,15 +36,15 @@ CONFIGS = {
         {"vocab_size": 487, "hidden_size": 120, "intermediate_size": 152, "num_hidden_layers": 3,
          "num_attention_heads": 6, "num_key_value_heads": 2, "rope_theta": 1000000.0,
          "rope_scaling": {"mrope_section": [2, 5, 3], "rope_type": "default", "type": "default"}},
-        {"d_model": 48, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 88},
-        {"depth": 4, "hidden_size": 72, "num_heads": 3, "intermediate_size": 100, "fullatt_block_indexes": [1, 3]}),
+        {"d_model": 48, "encoder_layers": 5, "encoder_attention_heads": 8, "encoder_ffn_dim": 88},
+        {"depth": 4, "hidden_size": 108, "num_heads": 9, "intermediate_size": 100, "fullatt_block_indexes": [1, 3]}),
     # Eight query heads on one, the newer spelling of the rotary settings, other depths.
     "3b": _config(
         {"vocab_size": 643, "hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 4,
          "num_attention_heads": 8, "num_key_value_heads": 1,
          "rope_parameters": {"mrope_section": [1, 2, 3], "rope_type": "default", "rope_theta": 1000000.0}},
-        {"d_model": 40, "encoder_layers": 3, "encoder_attention_heads": 5, "encoder_ffn_dim": 136},
-        {"depth": 5, "hidden_size": 80, "num_heads": 5, "intermediate_size": 112, "fullatt_block_indexes": [0, 3]}),
+        {"d_model": 50, "encoder_layers": 3, "encoder_attention_heads": 5, "encoder_ffn_dim": 136},
+        {"depth": 6, "hidden_size": 112, "num_heads": 7, "intermediate_size": 148, "fullatt_block_indexes": [0, 3]}),
 }
 # The releases' own head counts (and an MLP of the vision tower that eight does not divide), for meshes.
 for _size, _text in {"7b": (28, 4, 224), "3b": (16, 2, 128)}.items():

@@ -25,6 +25,7 @@ from tools import _cli
 
 SAMPLES = Path(omni_jax.__file__).parent / "assets" / "samples"
 GREEDY_TOKENS = 64
+FAR_OUT = 30_000  # rotary angles are the harder to get right the further out
 PART, END_TO_END = 1e-5, 1e-4
 
 
@@ -158,22 +159,24 @@ def _encoders(omni, reference, prompts, inputs) -> Iterator[tuple[str, float, fl
 
 
 def _decoder(omni, reference, prompts) -> Iterator[tuple[str, float, float]]:
-    """The decoder alone: the same embeddings and positions into both, row by row."""
+    """The decoder alone: the same embeddings and positions into both, row by row; then as deep in a long prompt."""
+    for part, start in (("decoder", 0), (f"decoder, positions from {FAR_OUT:,}", FAR_OUT)):
+        yield part, max(_hidden(omni, reference, prompt, start) for prompt in prompts), PART
+
+
+def _hidden(omni, reference, prompt, start: int) -> float:
     import torch
 
-    worst = 0.0
-    for prompt in prompts:
-        T = len(prompt.token_ids)
-        batch = collate([prompt], omni.config)
-        embeddings = generate.embed(omni.network, batch)
-        ids, _ = generate.positions(omni.network, batch)
-        theirs = reference.model.language_model(
-            inputs_embeds=torch.tensor(np.asarray(embeddings)[:, :T]),
-            position_ids=torch.tensor(np.asarray(ids)[:, :, :T]).long(), use_cache=False).last_hidden_state
-        chunks: list[np.ndarray] = []
-        generate.read(omni.network, batch, lambda _, hidden, to=chunks: to.append(np.asarray(hidden)))
-        worst = max(worst, relative(np.concatenate(chunks, axis=1)[:, :T], theirs))
-    yield "decoder", worst, PART
+    T = len(prompt.token_ids)
+    batch = collate([prompt], omni.config)
+    embeddings = generate.embed(omni.network, batch)
+    ids, _ = generate.positions(omni.network, batch, start)
+    theirs = reference.model.language_model(
+        inputs_embeds=torch.tensor(np.asarray(embeddings)[:, :T]),
+        position_ids=torch.tensor(np.asarray(ids)[:, :, :T]).long(), use_cache=False).last_hidden_state
+    chunks: list[np.ndarray] = []
+    generate.read(omni.network, batch, lambda _, hidden: chunks.append(np.asarray(hidden)), start)
+    return relative(np.concatenate(chunks, axis=1)[:, :T], theirs)
 
 
 def _logits(omni, reference, prompts, inputs) -> Iterator[tuple[str, float, float]]:
@@ -188,13 +191,14 @@ def _greedy(omni, reference, prompts, inputs) -> Iterator[tuple[str, float, floa
     theirs = reference.generate(**inputs, max_new_tokens=GREEDY_TOKENS, do_sample=False, repetition_penalty=1.0,
                                 eos_token_id=None, output_logits=True, return_dict_in_generate=True)
     network = dataclasses.replace(omni.network, ends=())
-    session = generate.begin(network, collate(prompts, omni.config), Sampling(), GREEDY_TOKENS,
-                             np.zeros(len(prompts), np.uint32))
+    session = generate.begin(network, collate(prompts, omni.config), Sampling(),
+                             np.full(len(prompts), GREEDY_TOKENS, np.int32), np.zeros(len(prompts), np.uint32))
     scores = [np.asarray(session.state.logits)]
     for count in range(2, GREEDY_TOKENS + 1):
         generate.advance(network, session, count)
         scores.append(np.asarray(session.state.logits))
     their_tokens = theirs.sequences[:, -GREEDY_TOKENS:].tolist()
+    session.handed_out = GREEDY_TOKENS
     ours = session.replies(())
     unequal = sum(a != b for row, their_row in zip(ours, their_tokens, strict=True)
                   for a, b in zip(row, their_row, strict=True))

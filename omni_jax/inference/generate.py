@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from omni_jax.config import ThinkerConfig
 from omni_jax.data.batch import Batch
-from omni_jax.data.buckets import PREFILL_CHUNK, bucket
+from omni_jax.data.buckets import PREFILL_CHUNK, bucket, power_of_two
 from omni_jax.inference import steps
 from omni_jax.inference.sampling import Sampling
 from omni_jax.inference.steps import DecodeState
@@ -36,18 +36,21 @@ class Network:
 
 @dataclasses.dataclass
 class Session:
-    """A reply in the making: the cache, the state of the loop, and when its stages ended (seconds)."""
+    """A reply in the making: the cache, the state of the loop, when its stages ended (seconds), and how many of the
+    drawn tokens have been handed out."""
 
     cache: KVCache
     state: DecodeState
     sampling: Sampling
     limit: int
     timings: dict[str, float]
+    handed_out: int = 0
 
     def replies(self, ends: tuple[int, ...]) -> list[list[int]]:
-        """The tokens of each row so far, without the end token."""
-        tokens = np.asarray(self.state.tokens)[:, : int(self.state.count)].tolist()
-        return [row[: next((i for i, token in enumerate(row) if token in ends), len(row))] for row in tokens]
+        """The tokens of each row that were handed out, without the end token."""
+        limits = np.minimum(np.asarray(self.state.limits), self.handed_out)
+        rows = [row[:limit] for row, limit in zip(np.asarray(self.state.tokens).tolist(), limits, strict=True)]
+        return [row[: next((i for i, token in enumerate(row) if token in ends), len(row))] for row in rows]
 
 
 def on_mesh(function):
@@ -66,9 +69,11 @@ def embed(network: Network, batch: Batch) -> jax.Array:
     weights = (network.graphdef, network.params)
     embeddings = steps.embed(*weights, batch.token_ids)
     for group in batch.audio:
-        embeddings = steps.add_audio(*weights, embeddings, group.mel, group.frames, group.destination)
+        features = steps.encode_audio(*weights, group.mel, group.frames)
+        embeddings = steps.insert(embeddings, features, group.destination)
     for group in batch.vision:
-        embeddings = steps.add_vision(*weights, embeddings, group.pixels, group.cells, group.destination)
+        features = steps.encode_vision(*weights, group.pixels, group.cells)
+        embeddings = steps.insert(embeddings, features, group.destination)
     return embeddings
 
 
@@ -90,6 +95,7 @@ def prefill(network: Network, batch: Batch, cache: KVCache, start: Any = 0,
     """
     embeddings = embed(network, batch)
     ids, following = positions(network, batch, start)
+    filled = cache.used + batch.lengths.max()
     B, T, D = embeddings.shape
     last = jnp.zeros((B, D), embeddings.dtype)
     width = min(T, PREFILL_CHUNK)
@@ -99,7 +105,8 @@ def prefill(network: Network, batch: Batch, cache: KVCache, start: Any = 0,
                                             batch.lengths - 1 - offset, last)
         if each:
             each(offset, hidden)
-    return cache, last, following
+    # Slots beyond the longest row hold padding only: what follows may have them.
+    return cache._replace(used=filled), last, following
 
 
 def slots_for(batch: Batch, limit: int, used: int = 0) -> int:
@@ -108,36 +115,42 @@ def slots_for(batch: Batch, limit: int, used: int = 0) -> int:
 
 
 @on_mesh
-def read(network: Network, batch: Batch, each: Callable[[int, jax.Array], None]) -> None:
-    """Prefills a batch that needs no reply; `each` as in `prefill`."""
+def read(network: Network, batch: Batch, each: Callable[[int, jax.Array], None], start: Any = 0) -> None:
+    """Prefills a batch that needs no reply; `start` and `each` as in `prefill`."""
     cache = steps.empty_cache(network.graphdef, network.params, len(batch.lengths), slots_for(batch, 0))
-    prefill(network, batch, cache, each=each)
+    prefill(network, batch, cache, start, each)
 
 
 @on_mesh
-def begin(network: Network, batch: Batch, sampling: Sampling, limit: int, seeds: np.ndarray,
+def begin(network: Network, batch: Batch, sampling: Sampling, limits: np.ndarray, seeds: np.ndarray,
           before: Session | None = None) -> Session:
-    """Prefills the batch and draws the first token. `before`: the session of the turns so far, which is used up."""
+    """Prefills the batch and draws the first token.
+
+    limits int32 [B]: the longest reply of each row; seeds uint32 [B]; before: the session of the turns so far, which is
+    used up.
+    """
     started = time.perf_counter()
-    used = int(before.cache.used) if before else 0
-    slots = slots_for(batch, limit, used)
+    limit = int(limits.max())
+    slots = slots_for(batch, limit, int(before.cache.used) if before else 0)
     seen = steps.seen_tokens(batch.token_ids, batch.lengths, network.config.text_config.vocab_size)
     if before:
-        cache = before.cache if slots <= before.cache.slots else steps.grow_cache(before.cache, slots=slots)
+        # Doubled, so that a long chat compiles for few lengths.
+        enough = slots <= before.cache.slots
+        cache = before.cache if enough else steps.grow_cache(before.cache, slots=power_of_two(slots))
         start, seen = before.state.position, seen | before.state.seen
     else:
         cache = steps.empty_cache(network.graphdef, network.params, len(batch.lengths), slots)
         start = 0
     cache, last, position = prefill(network, batch, cache, start)
     state = steps.first_token(network.graphdef, network.config, sampling.sampler, network.params, sampling.numbers,
-                              last, position, seen, seeds, np.array(network.ends, np.int32), cache.slots)
+                              last, position, seen, seeds, limits, np.array(network.ends, np.int32), cache.slots)
     state.token.block_until_ready()
     return Session(cache, state, sampling, limit, {"prefill": time.perf_counter() - started})
 
 
 @on_mesh
 def advance(network: Network, session: Session, limit: int) -> None:
-    """Decodes until `limit` tokens have been drawn in all, or all rows have ended. Does not wait for the device."""
+    """Decodes until `limit` tokens have been drawn, or all rows are done. Does not wait for the device."""
     session.cache, session.state = steps.decode(
         network.graphdef, network.config, session.sampling.sampler, network.params, session.sampling.numbers,
         session.cache, session.state, np.array(network.ends, np.int32), np.int32(min(limit, session.limit)))
@@ -146,12 +159,16 @@ def advance(network: Network, session: Session, limit: int) -> None:
 def stream(network: Network, session: Session) -> Iterator[list[int]]:
     """The drawn tokens [B] of each step, end tokens and padding included, as they come.
 
-    The next step is launched before the last one's token is read, so the device never waits for the reader.
+    Each step but the first is launched before the token of the one before is read, so that the device is a step ahead
+    of the reader. (The first token is not kept waiting for the loop to be compiled.)
     """
     for count in range(1, session.limit + 1):
         token, done = session.state.token, session.state.done
-        if count < session.limit:
+        if 1 < count < session.limit:
             advance(network, session, count + 1)
+        session.handed_out = count
         yield np.asarray(token).tolist()
-        if bool(done.all()):
+        if np.asarray(done).all():
             return
+        if count == 1:
+            advance(network, session, 2)

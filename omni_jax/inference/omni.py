@@ -156,7 +156,6 @@ class Omni:
         """Prefills a batch of prompts (after the turns of `before`) and draws the first token."""
         context = self.config.thinker_config.text_config.max_position_embeddings
         used = int(before.cache.used) if before else 0
-        longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
         if not prompts or max_new_tokens < 1:
             raise OmniError("there is nothing to generate: give at least one conversation and max_new_tokens of 1")
         seeds = np.atleast_1d(np.asarray(seed)).astype(np.uint32)
@@ -164,14 +163,15 @@ class Omni:
             raise OmniError(f"seed has {len(seeds)} entries for {len(prompts)} conversations; give one, or one each")
         batch = collate(prompts, self.config)
         prepared = time.perf_counter() - started
-        limit = min(max_new_tokens, context - used - longest)
-        session = generation.begin(self.network, batch, sampling, limit, np.resize(seeds, len(prompts)), before)
+        limits = np.minimum(max_new_tokens, context - used - batch.lengths)
+        session = generation.begin(self.network, batch, sampling, limits, np.resize(seeds, len(prompts)), before)
         session.timings |= {"prepare": prepared, "first_token": time.perf_counter() - started}
         return session
 
     def finish(self, session: Session, started: float) -> list[Reply]:
         """Decodes to the end."""
         generation.advance(self.network, session, session.limit)
+        session.handed_out = session.limit
         replies = session.replies(self.network.ends)
         timings = {**session.timings, "total": time.perf_counter() - started}
         return [Reply(self.processor.tokenizer.decode(tokens), tokens, timings) for tokens in replies]

@@ -27,7 +27,8 @@ class DecodeState(NamedTuple):
     position: jax.Array   # int32 [B]: the rotary id at which it will be fed in
     tokens: jax.Array     # int32 [B, S]: all drawn so far
     count: jax.Array      # int32 []: how many
-    done: jax.Array       # bool [B]: has drawn an end token
+    done: jax.Array       # bool [B]: has drawn an end token, or as many as it may
+    limits: jax.Array     # int32 [B]: how many tokens each row may draw
     seen: jax.Array       # bool [B, V]: tokens of prompt and reply, for the repetition penalty
     seeds: jax.Array      # uint32 [B]
 
@@ -38,18 +39,20 @@ def embed(graphdef: nnx.GraphDef, params: Any, token_ids: jax.Array) -> jax.Arra
     return nnx.merge(graphdef, params).embed(token_ids)
 
 
-@functools.partial(jax.jit, static_argnames="graphdef", donate_argnames="embeddings")
-def add_audio(graphdef, params, embeddings, mel, frames, destination):
-    """Puts the audio tower's vectors for blocks of mel (see data.batch.AudioBlocks) into embeddings [B, T, D]."""
-    return thinker.insert(embeddings, nnx.merge(graphdef, params).audio(mel, frames), destination)
+# The towers know nothing of the prompt's length, so that a picture beside a longer text compiles nothing.
+@functools.partial(jax.jit, static_argnames="graphdef")
+def encode_audio(graphdef, params, mel, frames):
+    """The audio tower's vectors for blocks of mel; see data.batch.AudioBlocks."""
+    return nnx.merge(graphdef, params).audio(mel, frames)
 
 
-@functools.partial(jax.jit, static_argnames="graphdef", donate_argnames="embeddings")
-def add_vision(graphdef, params, embeddings, pixels, cells, destination):
-    """Puts the vision tower's vectors for frame pairs (see data.batch.VisionWindows) into embeddings [B, T, D]."""
-    return thinker.insert(embeddings, nnx.merge(graphdef, params).vision(pixels, cells), destination)
+@functools.partial(jax.jit, static_argnames="graphdef")
+def encode_vision(graphdef, params, pixels, cells):
+    """The vision tower's vectors for frame pairs; see data.batch.VisionWindows."""
+    return nnx.merge(graphdef, params).vision(pixels, cells)
 
 
+insert = jax.jit(thinker.insert, donate_argnames="embeddings")
 position_ids = jax.jit(tmrope.position_ids, static_argnames="config")
 
 
@@ -97,13 +100,13 @@ def seen_tokens(token_ids, lengths, vocabulary: int):
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config", "sampler", "slots"))
-def first_token(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, last, position, seen, seeds, ends,
-                slots: int) -> DecodeState:
+def first_token(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, last, position, seen, seeds, limits,
+                ends, slots: int) -> DecodeState:
     """The state after prefill: draws the first token from the last hidden vectors [B, D]."""
     scores = nnx.merge(graphdef, params).logits(last)
     B = last.shape[0]
     state = DecodeState(jnp.zeros(B, jnp.int32), scores, position, jnp.zeros((B, slots), jnp.int32),
-                        jnp.zeros((), jnp.int32), jnp.zeros(B, bool), seen, seeds)
+                        jnp.zeros((), jnp.int32), jnp.zeros(B, bool), limits, seen, seeds)
     return _draw(config, sampler, numbers, state, scores, ends)
 
 
@@ -112,14 +115,15 @@ def _draw(config: ThinkerConfig, sampler: Sampler, numbers, state: DecodeState, 
     token = jnp.where(state.done, config.pad_token_id, token)
     tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.count))
     seen = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
-    return state._replace(token=token, logits=scores, tokens=tokens, seen=seen, count=state.count + 1,
-                          done=state.done | (token[:, None] == ends).any(-1))
+    count = state.count + 1
+    done = state.done | (token[:, None] == ends).any(-1) | (count >= state.limits)
+    return state._replace(token=token, logits=scores, tokens=tokens, seen=seen, count=count, done=done)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config", "sampler"), donate_argnames="cache")
 def decode(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, cache, state: DecodeState, ends,
            limit) -> tuple[KVCache, DecodeState]:
-    """Feeds in and draws tokens until `limit` (int32 []) have been drawn in all or every row has ended.
+    """Feeds in and draws tokens until `limit` (int32 []) have been drawn or every row is done.
 
     `ends` int32 [E]: the end tokens. The one loop of `generate` (limit: the longest reply) and `stream` (limit: one
     more token).

@@ -50,8 +50,10 @@ def _in_pieces(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax
     def split(x):
         return jnp.moveaxis(x.reshape(B, pieces, T // pieces, *x.shape[2:]), 1, 0)
 
-    mask = jnp.broadcast_to(mask, (B, T, S))
-    out = jax.lax.map(lambda piece: _at_once(piece[0], k, v, piece[1]), (split(q), split(mask)))
+    if mask.shape[1] == 1:
+        out = jax.lax.map(lambda piece: _at_once(piece, k, v, mask), split(q))
+    else:
+        out = jax.lax.map(lambda piece: _at_once(piece[0], k, v, piece[1]), (split(q), split(mask)))
     return jnp.moveaxis(out, 0, 1).reshape(q.shape)
 
 
@@ -61,17 +63,18 @@ def _by_head(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.A
     K, S = k.shape[1:3]
     G, block = N // K, T if T <= 2 * CPU_QUERIES and S <= CPU_QUERIES else math.gcd(T, CPU_QUERIES)
     blocks = T // block
-    q = (q / math.sqrt(H)).reshape(B, blocks, block, K, G, H)
-    q = jnp.moveaxis(q, (3, 4), (1, 3))  # [B, K, blocks, G, block, H]
-    mask = jnp.broadcast_to(mask, (B, T, S)).reshape(B, blocks, block, S)
+    q = jnp.moveaxis(q.reshape(B, blocks, block, K, G, H), (3, 4), (1, 3))  # [B, K, blocks, G, block, H]
+    own_rows = mask.shape[1] > 1
+    mask = mask.reshape(B, blocks if own_rows else 1, -1, S)
 
     def one(index):
         b, head, t = index // (K * blocks), index // blocks % K, index % blocks
         scores = jax.lax.dot_general(q[b, head, t].reshape(G * block, H), k[b, head], (((1,), (1,)), ((), ())),
-                                     preferred_element_type=jnp.float32)
-        scores = jnp.where(mask[b, t], scores.reshape(G, block, S), -1e30).reshape(G * block, S)
+                                     preferred_element_type=jnp.float32) / math.sqrt(H)
+        scores = jnp.where(mask[b, t if own_rows else 0], scores.reshape(G, block, S), -1e30).reshape(G * block, S)
         weights = jnp.exp(scores - scores.max(-1, keepdims=True))
-        return (weights.astype(v.dtype) @ v[b, head]) / weights.sum(-1, keepdims=True).astype(v.dtype)
+        read = jnp.matmul(weights.astype(v.dtype), v[b, head], preferred_element_type=jnp.float32)
+        return (read / weights.sum(-1, keepdims=True)).astype(v.dtype)
 
     out = jax.lax.map(one, jnp.arange(B * K * blocks)).reshape(B, K, blocks, G, block, H)
     return jnp.moveaxis(out, (1, 3), (3, 4)).reshape(B, T, N, H)

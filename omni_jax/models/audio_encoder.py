@@ -14,7 +14,7 @@ from jax.nn import initializers
 
 from omni_jax.config import AudioConfig
 from omni_jax.models.attention import attend
-from omni_jax.models.layers import Conv1d, LayerNorm, Linear, each, param, stack
+from omni_jax.models.layers import Conv1d, LayerNorm, Linear, each, gelu, param, stack
 from omni_jax.sharding import constrain
 
 EPS = 1e-5  # the default of torch's LayerNorm
@@ -45,7 +45,7 @@ class AudioLayer(nnx.Module):
         h = self.attention_norm(x)
         keys, values = jnp.swapaxes(self.k(h), 1, 2), jnp.swapaxes(self.v(h), 1, 2)
         x = x + self.o(attend(self.q(h), keys, values, mask))
-        x = x + self.fc2(jax.nn.gelu(self.fc1(self.mlp_norm(x)), approximate=False))
+        x = x + self.fc2(gelu(self.fc1(self.mlp_norm(x))))
         return constrain(x, "batch", None, None)
 
 
@@ -69,9 +69,9 @@ class AudioEncoder(nnx.Module):
         """
         dtype = self.proj.weight.dtype
         real = jnp.arange(mel.shape[1]) < frames[:, None]
-        h = jax.nn.gelu(self.conv1(mel.astype(dtype)), approximate=False)
+        h = gelu(self.conv1(mel.astype(dtype)))
         h = h * real[..., None].astype(dtype)  # the reference masks here only, after the first convolution
-        h = jax.nn.gelu(self.conv2(h), approximate=False)
+        h = gelu(self.conv2(h))
         h = h + sinusoids(self.config.n_window, self.config.d_model).astype(dtype)
         mask = (jnp.arange(self.config.n_window) < ((frames - 1) // 2 + 1)[:, None])[:, None]
         h = each(self.layers, self.config.encoder_layers, lambda layer, _, x: layer(x, mask), h)

@@ -36,7 +36,12 @@ def empty(config: Any, batch: int, slots: int, dtype: Any, scanned: bool) -> KVC
             return _laid_out(jnp.zeros((layers, *shape), dtype))
         return tuple(_laid_out(jnp.zeros(shape, dtype)) for _ in range(layers))
 
-    return KVCache(zeros(), zeros(), jnp.zeros((batch, slots), bool), jnp.zeros((), jnp.int32))
+    return KVCache(zeros(), zeros(), _by_row(jnp.zeros((batch, slots), bool)), jnp.zeros((), jnp.int32))
+
+
+def _by_row(valid: jax.Array) -> jax.Array:
+    """One layout wherever it is made: another would compile every user of the cache anew."""
+    return constrain(valid, "batch", None)
 
 
 def _laid_out(store: jax.Array) -> jax.Array:
@@ -51,7 +56,7 @@ def grow(cache: KVCache, slots: int) -> KVCache:
         return jnp.pad(x, [(0, slots - cache.slots if i == x.ndim + axis else 0) for i in range(x.ndim)])
 
     keys, values = jax.tree.map(lambda store: _laid_out(pad(store, -2)), (cache.keys, cache.values))
-    return KVCache(keys, values, pad(cache.valid, -1), cache.used)
+    return KVCache(keys, values, _by_row(pad(cache.valid, -1)), cache.used)
 
 
 def occupy(cache: KVCache, valid: jax.Array) -> tuple[KVCache, jax.Array]:
@@ -60,7 +65,7 @@ def occupy(cache: KVCache, valid: jax.Array) -> tuple[KVCache, jax.Array]:
     Returns the cache and the causal mask bool [B, T, S] by which the new positions look at slots.
     """
     T = valid.shape[1]
-    marked = jax.lax.dynamic_update_slice(cache.valid, valid, (0, cache.used))
+    marked = _by_row(jax.lax.dynamic_update_slice(cache.valid, valid, (0, cache.used)))
     own = cache.used + jnp.arange(T)
     causal = jnp.arange(cache.slots) <= own[:, None]
     return cache._replace(valid=marked, used=cache.used + T), marked[:, None] & causal

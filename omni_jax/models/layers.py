@@ -91,6 +91,11 @@ class Conv1d(nnx.Module):
         return y + self.bias[...]
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU, computed in float32: bfloat16 would lose three bits in its error function."""
+    return jax.nn.gelu(x.astype(jnp.float32), approximate=False).astype(x.dtype)
+
+
 class GatedMLP(nnx.Module):
     """down(silu(gate(x)) * up(x)): the feed-forward part of the decoder and of the vision tower."""
 

@@ -7,7 +7,9 @@ import numpy as np
 
 def inverse_frequencies(dims: int, theta: float) -> np.ndarray:
     """float32 [dims / 2]: radians per position of each rotary pair."""
-    return (1.0 / theta ** (np.arange(0, dims, 2, dtype=np.float32) / np.float32(dims))).astype(np.float32)
+    # Rounded where torch rounds: one unit in the last place here is 0.002 radians at position 32,768.
+    exponents = np.arange(0, dims, 2, dtype=np.float32) / np.float32(dims)
+    return np.float32(1) / (theta ** exponents.astype(np.float64)).astype(np.float32)
 
 
 def mrope(positions: jax.Array, sections: tuple[int, ...], theta: float) -> tuple[jax.Array, jax.Array]:

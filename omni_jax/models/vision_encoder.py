@@ -15,7 +15,7 @@ from flax import nnx
 from omni_jax.config import PIXEL_MEAN, PIXEL_STD, VisionConfig
 from omni_jax.models import rope
 from omni_jax.models.attention import attend
-from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, stack
+from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, gelu, stack
 from omni_jax.sharding import constrain
 
 EPS = 1e-6
@@ -79,7 +79,7 @@ class PatchMerger(nnx.Module):
         """x [..., patches of a cell, D] -> [..., out_hidden_size]."""
         x = self.norm(x)
         x = x.reshape(*x.shape[:-2], -1)
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class VisionEncoder(nnx.Module):

@@ -66,8 +66,9 @@ def test_a_reply_ends_at_an_end_token(omni):
     assert batch[1].token_ids == ending.generate(MIXED, max_new_tokens=20).token_ids
 
 
-def session_of(omni, prompt, limit=8, slots=None):
-    return generate.begin(omni.network, collate([prompt], omni.config), Sampling(), limit, np.zeros(1, np.uint32))
+def session_of(omni, prompt, limit=8):
+    return generate.begin(omni.network, collate([prompt], omni.config), Sampling(), np.array([limit], np.int32),
+                          np.zeros(1, np.uint32))
 
 
 def followed_by(prompt, tokens):
@@ -139,21 +140,67 @@ def test_calling_twice_changes_nothing(omni):
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, omni.network.params))
 
 
-def test_a_second_prompt_of_the_same_bucket_compiles_nothing(omni):
+@pytest.fixture
+def compiled():
+    """The names of the compilations so far."""
+    events: list[str] = []
+
+    def listen(event, *_, **__):
+        if "backend_compile" in event:
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("mesh", ["", "model=8"])
+def test_a_second_prompt_of_the_same_bucket_compiles_nothing(checkpoint_7b, mesh, compiled):
+    omni = omni_jax.load(checkpoint_7b, mesh=mesh)
+
     def other(width, seconds, text):
         picture = {"type": "image", "image": RNG.integers(0, 256, (84, width, 3), dtype=np.uint8)}
         sound = {"type": "audio", "audio": RNG.normal(0, 0.1, int(16000 * seconds)).astype(np.float32)}
         return ask(picture, {"type": "text", "text": text}, sound)
 
     omni.generate(other(128, 3.1, "one"), max_new_tokens=10, temperature=0.7, top_k=5)
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, *_, **__: compiled.append(event) if "compile" in event else None)
+    omni.generate(ask({"type": "text", "text": "long " * 250}), max_new_tokens=5)
+    compiled.clear()
     reply = omni.generate(other(110, 2.4, "and two"), max_new_tokens=13, temperature=0.9, top_k=5, seed=4)
     assert len(reply.token_ids) == 13
-    assert not [event for event in compiled if "backend_compile" in event]
+    omni.generate(ask({"type": "text", "text": "wider " * 240}), max_new_tokens=9)
+    assert not compiled
     omni.generate(other(900, 2.4, "three"), max_new_tokens=13, temperature=0.9, top_k=5)
-    assert [event for event in compiled if "backend_compile" in event], "the count would not have seen a compilation"
+    assert compiled, "the count would not have seen a compilation"
+
+
+def test_a_picture_beside_a_longer_text_compiles_no_tower(omni):
+    sizes = []
+    for text in ("short", "long " * 40):
+        omni.generate(ask(IMAGE, SOUND, {"type": "text", "text": text}), max_new_tokens=2)
+        sizes.append((steps.encode_vision._cache_size(), steps.encode_audio._cache_size()))
+    assert sizes[0] == sizes[1]
+
+
+def test_a_row_near_the_end_of_the_context_does_not_shorten_the_others(omni):
+    text = dataclasses.replace(omni.config.thinker_config.text_config, max_position_embeddings=256)
+    thinker = dataclasses.replace(omni.config.thinker_config, text_config=text)
+    config = dataclasses.replace(omni.config, thinker_config=thinker)
+    small = omni_jax.Omni(config, omni.network, omni.processor, Sampling())
+    long = ask({"type": "text", "text": "x" * 175})
+    room = 256 - len(small.prompt(long).token_ids)
+    assert 0 < room < 40
+    batch = small.generate([TEXT, long], max_new_tokens=40)
+    assert [len(reply.token_ids) for reply in batch] == [40, room]
+    assert batch[0].token_ids == small.generate(TEXT, max_new_tokens=40).token_ids
+    assert batch[1].token_ids == small.generate(long, max_new_tokens=40).token_ids
+
+
+def test_half_precision_stays_close(checkpoint_7b, omni):
+    half = omni_jax.load(checkpoint_7b, mesh="", dtype="bfloat16")
+    exact, rounded = omni.thinker_logits(MIXED), half.thinker_logits(MIXED)
+    assert rounded.dtype == np.float32
+    assert np.abs(rounded - exact).max() / np.abs(exact).max() < 0.1
 
 
 def test_timings_are_told(omni):
