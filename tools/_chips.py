@@ -58,7 +58,8 @@ def prepare() -> None:
     """Lets JAX find the compilers and keeps it from looking for their hardware; call before JAX starts a backend."""
     if COMPILERS.is_dir() and str(COMPILERS) not in sys.path:
         sys.path.append(str(COMPILERS))
-    quiet = {"TPU_SKIP_MDS_QUERY": "1", "TPU_MIN_LOG_LEVEL": "3", "TPU_STDERR_LOG_LEVEL": "3",
+    quiet = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+             "TPU_MIN_LOG_LEVEL": "3", "TPU_STDERR_LOG_LEVEL": "3",
              "TPU_WORKER_HOSTNAMES": "localhost", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

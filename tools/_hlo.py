@@ -54,7 +54,11 @@ def account(text: str, branches: Sequence[float] | None = None) -> Cost:
     """
     module = Module(text, branches)
     cost = module.cost(module.entry)
-    cost.heaviest.sort(reverse=True)
+    alike: dict[str, tuple[float, float]] = {}  # layers that are not scanned have the same kernels many times
+    for moved, flops, what in cost.heaviest:
+        before = alike.get(what, (0.0, 0.0))
+        alike[what] = (before[0] + moved, before[1] + flops)
+    cost.heaviest = sorted(((moved, flops, what) for what, (moved, flops) in alike.items()), reverse=True)
     return cost
 
 
@@ -69,9 +73,10 @@ class Module:
     def cost(self, name: str) -> Cost:
         """Of a computation whose instructions are run one by one (the entry, a loop's body)."""
         if name not in self._costs:
-            total = Cost()
-            for instruction in self.computations[name].instructions.values():
-                self._add(total, self.computations[name], instruction)
+            total, where = Cost(), self.computations[name]
+            for instruction in where.instructions.values():
+                self._add(total, where, instruction)
+            self._add_fused_collectives(total, where)
             self._costs[name] = total
         return self._costs[name]
 
@@ -105,14 +110,25 @@ class Module:
     def _add_kernel(self, total: Cost, where: Computation, instruction: Instruction) -> None:
         moved = self._read(where, instruction) + self._written(where, instruction)
         flops = self._flops(where, instruction)
-        kind = next((kind for kind in _COLLECTIVES if instruction.opcode.startswith(kind)), None)
-        wire = _wire(kind, where, instruction) if kind else 0.0
-        total.add(Cost(flops, moved, wire, bool(kind), not kind), 1)
+        kind = _collective(instruction)
         what = f"{instruction.opcode} {_shape(instruction)} {_origin(instruction)}"
-        total.heaviest.append((moved, flops, what))
+        total.add(Cost(flops, moved, kernels=not kind, heaviest=[(moved, flops, what)]), 1)
         if kind:
-            key = f"{kind} {_shape(instruction)}"
-            total.by_collective[key] = total.by_collective.get(key, 0.0) + wire
+            total.add(_wire(kind, where, instruction), 1)
+
+    def _add_fused_collectives(self, total: Cost, where: Computation) -> None:
+        """A TPU overlaps a collective with products by splitting it over fusions, each with the same channel."""
+        seen = set()
+        for fusion in where.instructions.values():
+            if fusion.opcode != "fusion":
+                continue
+            inner = self.computations[fusion.called("calls")]
+            for each in inner.instructions.values():
+                kind, channel = _collective(each), re.search(r"channel_id=(\d+)", each.attributes)
+                if kind and channel and channel.group(1) not in seen:
+                    seen.add(channel.group(1))
+                    scatter = kind == "all-reduce" and fusion.called("calls").startswith("all-reduce-scatter")
+                    total.add(_wire("reduce-scatter" if scatter else kind, inner, each), 1)
 
     # Bytes.
 
@@ -238,13 +254,18 @@ class Module:
         return None
 
 
-def _wire(kind: str, where: Computation, instruction: Instruction) -> float:
-    """Bytes that one device sends, by ring algorithms, for a collective over groups of g devices."""
+def _collective(instruction: Instruction) -> str | None:
+    return next((kind for kind in _COLLECTIVES if instruction.opcode.startswith(kind)), None)
+
+
+def _wire(kind: str, where: Computation, instruction: Instruction) -> Cost:
+    """A collective over groups of g devices: bytes that one device sends by ring algorithms."""
     g = _group(instruction.attributes)
     operands = sum(leaf.bytes for name in instruction.operands for leaf in where.instructions[name].leaves)
     factor = {"all-reduce": 2 * (g - 1) / g, "all-gather": g - 1.0, "reduce-scatter": (g - 1) / g,
               "all-to-all": (g - 1) / g}.get(kind, 1.0)
-    return operands * factor
+    wire = operands * factor
+    return Cost(wire=wire, collectives=1, by_collective={f"{kind} {_shape(instruction)}": wire})
 
 
 def _group(attributes: str) -> int:
@@ -324,4 +345,6 @@ def _shape(instruction: Instruction) -> str:
 
 def _origin(instruction: Instruction) -> str:
     found = re.search(r'op_name="([^"]*)"', instruction.attributes)
-    return re.sub(r"(while|body|closed_call|jit\(\w+\))/", "", found.group(1)) if found else instruction.name
+    if not found:
+        return re.sub(r"[.\d]+$", "", instruction.name)
+    return re.sub(r"(while|body|closed_call|jit\(\w+\))/", "", found.group(1))

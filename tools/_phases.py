@@ -1,6 +1,8 @@
 """The jitted steps of a reply at full size, with arguments that have shapes and shardings but no memory."""
 
 import dataclasses
+import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +21,6 @@ from omni_jax.inference.sampling import Sampling
 from omni_jax.models.thinker import Thinker
 
 DTYPE = jnp.bfloat16
-PROMPT = 8192  # tokens of the prompt into which the towers' vectors are put
 PHASES = {
     "prefill-8k": f"{PREFILL_CHUNK} tokens of a prompt, cache of 8,192 slots",
     "prefill-32k": f"{PREFILL_CHUNK} tokens of a prompt, cache of 32,768 slots",
@@ -42,7 +43,8 @@ class Model:
 
     @classmethod
     def build(cls, config: ThinkerConfig, mesh: Mesh) -> "Model":
-        return cls(config, mesh, *sharding.abstract(Thinker, config, mesh, DTYPE))
+        network = functools.partial(Thinker, scanned=mesh.devices.flat[0].platform == "tpu")  # as `omni_jax.load` does
+        return cls(config, mesh, *sharding.abstract(network, config, mesh, DTYPE))
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         """An argument that every device holds whole."""
@@ -88,10 +90,7 @@ def _with_shardings(jitted: Callable, *args: Any, **kwargs: Any) -> Any:
 
 
 def _cache(model: Model, slots: int, batch: int) -> Any:
-    """The cache as `empty_cache` makes it; lowered for the mesh's devices by an argument that it does not read."""
-    text = model.config.text_config
-    made = jax.jit(lambda _: steps.empty_cache(text, batch, slots, DTYPE))
-    return _with_shardings(made, model.array((), jnp.int32))
+    return _with_shardings(steps.empty_cache, model.graphdef, model.params, batch, slots)
 
 
 def _head(model: Model) -> dict:
@@ -99,43 +98,48 @@ def _head(model: Model) -> dict:
     return model.params[name]
 
 
+def _arguments(function: Callable, **known: Any) -> tuple:
+    """The arguments of a step in its own order, by their names."""
+    return tuple(known[name] for name in inspect.signature(function).parameters)
+
+
 def _prefill(model: Model, slots: int, chunk: int, batch: int) -> Step:
     width = model.config.text_config.hidden_size
     cache = _cache(model, slots, batch)
-    args = (model.graphdef, model.params, cache, model.array((batch, chunk, width), DTYPE),
-            model.array((3, batch, chunk), jnp.int32), model.array((batch, chunk), bool),
-            model.array((batch,), jnp.int32), model.array((batch, width), DTYPE))
+    args = _arguments(
+        steps.prefill, graphdef=model.graphdef, params=model.params, cache=cache,
+        chunk=model.array((batch, chunk, width), DTYPE), positions=model.array((3, batch, chunk), jnp.int32),
+        valid=model.array((batch, chunk), bool), ends=model.array((batch,), jnp.int32),
+        last=model.array((batch, width), DTYPE))
     return Step(steps.prefill, args, model.params["decoder"], (cache.keys, cache.values), per_prompt=slots // chunk)
 
 
 def _decode(model: Model, slots: int, batch: int, sampling: Sampling) -> Step:
-    config, sampler = model.config, sampling.sampler
-    cache, text = _cache(model, slots, batch), config.text_config
-    rows = lambda dtype: model.array((batch,), dtype)
-    numbers, ends = model.array((3,), jnp.float32), model.array((2,), jnp.int32)
-    state = _with_shardings(
-        steps.first_token, model.graphdef, config, sampler, model.params, numbers,
-        model.array((batch, text.hidden_size), DTYPE), rows(jnp.int32), model.array((batch, text.vocab_size), bool),
-        rows(jnp.uint32), ends, slots)
-    args = (model.graphdef, config, sampler, model.params, numbers, cache, state, ends, model.array((), jnp.int32))
+    text, rows = model.config.text_config, lambda dtype: model.array((batch,), dtype)
+    known = {"graphdef": model.graphdef, "config": model.config, "sampler": sampling.sampler, "params": model.params,
+             "numbers": model.array((3,), jnp.float32), "ends": model.array((2,), jnp.int32)}
+    first = _arguments(steps.first_token, **known, last=model.array((batch, text.hidden_size), DTYPE),
+                       position=rows(jnp.int32), seen=model.array((batch, text.vocab_size), bool),
+                       seeds=rows(jnp.uint32), limits=rows(jnp.int32), slots=slots)
+    cache, state = _cache(model, slots, batch), _with_shardings(steps.first_token, *first)
+    args = _arguments(steps.decode, **known, cache=cache, state=state, limit=model.array((), jnp.int32))
     return Step(steps.decode, args, (model.params["decoder"], _head(model)), (cache.keys, cache.values))
 
 
 def _audio(model: Model) -> Step:
-    audio, width = model.config.audio_config, model.config.text_config.hidden_size
-    args = (model.graphdef, model.params, model.array((1, PROMPT, width), DTYPE),
+    audio = model.config.audio_config
+    args = (model.graphdef, model.params,
             model.array((AUDIO_BLOCKS, 2 * audio.n_window, audio.num_mel_bins), jnp.float32),
-            model.array((AUDIO_BLOCKS,), jnp.int32), model.array((AUDIO_BLOCKS, audio.n_window // 2), jnp.int32))
-    return Step(steps.add_audio, args, model.params["audio"])
+            model.array((AUDIO_BLOCKS,), jnp.int32))
+    return Step(steps.encode_audio, args, model.params["audio"])
 
 
 def _vision(model: Model, frames: int) -> Step:
-    vision, width = model.config.vision_config, model.config.text_config.hidden_size
+    vision = model.config.vision_config
     cells, patches = vision.window_cells**2, vision.spatial_merge_size**2
     values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     bins = VISION_PATCHES // (frames * cells * patches)
-    args = (model.graphdef, model.params, model.array((1, PROMPT, width), DTYPE),
-            model.array((frames, bins, cells, patches, values), jnp.uint8),
-            model.array((frames, bins, cells, 3), jnp.int32), model.array((frames, bins, cells), jnp.int32))
+    args = (model.graphdef, model.params, model.array((frames, bins, cells, patches, values), jnp.uint8),
+            model.array((frames, bins, cells, 3), jnp.int32))
     full = len(vision.fullatt_block_indexes) / vision.depth
-    return Step(steps.add_vision, args, model.params["vision"], branches=(1 - full, full))
+    return Step(steps.encode_vision, args, model.params["vision"], branches=(1 - full, full))

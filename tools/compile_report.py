@@ -90,7 +90,7 @@ def unstable(step: _phases.Step, compiled: Any) -> list[str]:
         leaf = before.get(_name(path))
         if leaf is not None and not where.is_equivalent_to(leaf.sharding, len(leaf.shape)):
             changed.append(_name(path))
-    return changed
+    return list(dict.fromkeys(changed))
 
 
 def _name(path: tuple) -> str:

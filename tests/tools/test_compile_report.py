@@ -149,3 +149,20 @@ def test_errors_say_what_to_do(config_file, monkeypatch):
     monkeypatch.setattr(_chips, "missing", lambda target: "libtpu")
     with pytest.raises(OmniError, match=r"libtpu.*pip install"):
         compile_report.main([str(config_file), "--target", "v5e:2x2"])
+
+
+def test_a_collective_split_over_fusions_counts_once():
+    part = """%{name} (p: f32[8]) -> f32[32] {{
+  %p = f32[8] parameter(0)
+  ROOT %g = f32[32] all-gather(%p), channel_id=3, replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}
+}}
+
+"""
+    entry = """ENTRY %main (q: f32[8]) -> f32[32] {
+  %q = f32[8] parameter(0)
+  %one = f32[32] fusion(%q), kind=kCustom, calls=%start
+  ROOT %two = f32[32] fusion(%q), kind=kCustom, calls=%step
+}
+"""
+    cost = _hlo.account("HloModule split\n\n" + part.format(name="start") + part.format(name="step") + entry)
+    assert (cost.collectives, cost.wire) == (1, 3 * 4 * 8)
