@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= out/random
 
-.PHONY: run test test-slow lint parity bench clean
+.PHONY: run test test-slow test-full-size lint parity bench clean
 
 run: .venv/run  ## a random checkpoint reads, looks, listens and watches; see out/
 	$(BIN)/python -m tools.demo --out out
@@ -13,7 +13,10 @@ test: .venv/test  ## lint and the whole suite but what is marked slow
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/test  ## what takes minutes and much disk
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not full_size"
+
+test-full-size: .venv/test  ## the released sizes, random weights: 46 GB of disk (OMNI_FULL_SIZE_DIR), 16 GB of memory
+	$(BIN)/python -m pytest -s -m full_size tests/full_size
 
 lint: .venv/test
 	$(BIN)/ruff check .
