@@ -6,7 +6,14 @@ start of each kernel and collective (tools/_chips.py has the numbers), nothing o
 the bytes of the weights and the cache that the phase must read.
 
 Example:
-  python -m tools.compile_report configs/qwen2.5-omni-7b.json --target v5e:2x4 h100 --phase decode-32k
+  python -m tools.compile_report configs/qwen2.5-omni-7b.json --target v5e:2x4 --mesh fsdp=2,model=4 --phase decode-32k
+
+    target  mesh       phase fits weights cache  temp total of GB  TFLOP     GB x need  coll     MB kernels      ms ...
+   v5e:2x4   2x4  decode-32k  yes    2.24  0.47  0.00  2.71 17.18  0.005   2.24   1.00   173    1.4     855    3.52 ...
+
+A row is followed by remarks: a cache that is copied, a call that compiles anew because its result comes back in another
+sharding, what a call does around its loop, and with --top N the costliest kernels and collectives. The compilers are
+not in requirements.txt: see requirements-compile.txt.
 """
 
 import re
@@ -23,7 +30,7 @@ from omni_jax.data.buckets import PREFILL_CHUNK
 from tools import _chips, _hlo, _phases
 from tools._cli import parser, run
 
-COLUMNS = (("target", "10s"), ("model", "5s"), ("phase", "11s"), ("fits", "4s"), ("weights", "7s"), ("cache", "5s"),
+COLUMNS = (("target", "10s"), ("mesh", "5s"), ("phase", "11s"), ("fits", "4s"), ("weights", "7s"), ("cache", "5s"),
            ("temp", "5s"), ("total", "5s"), ("of GB", "5s"), ("TFLOP", "6s"), ("GB", "6s"), ("x need", "6s"),
            ("coll", "5s"), ("MB", "6s"), ("kernels", "7s"), ("ms", "7s"), ("work", "7s"), ("links", "6s"),
            ("starts", "6s"))
@@ -88,7 +95,7 @@ def unstable(step: _phases.Step, compiled: Any) -> list[str]:
     changed = []
     for path, where in jax.tree_util.tree_leaves_with_path(compiled.output_shardings):
         leaf = before.get(_name(path))
-        if leaf is not None and not where.is_equivalent_to(leaf.sharding, len(leaf.shape)):
+        if _name(path) and leaf is not None and not where.is_equivalent_to(leaf.sharding, len(leaf.shape)):
             changed.append(_name(path))
     return list(dict.fromkeys(changed))
 
