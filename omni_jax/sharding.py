@@ -37,23 +37,34 @@ RULES: dict[str, tuple] = {
 def make_mesh(spec: str | Mesh | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh from "data=1,fsdp=2,model=4" (axes left out are 1); None: all devices on `model`.
 
-    Axis types are Auto: shardings of intermediate values are the compiler's. Raises OmniError.
+    Axis types are Auto, those of a given Mesh too: shardings of intermediate values are the compiler's. Raises
+    OmniError.
     """
     if isinstance(spec, Mesh):
-        return spec
+        return _with_our_axes(spec)
+    if spec is not None and not isinstance(spec, str):
+        raise OmniError(f'mesh must be text as in "data=1,model=4" or a jax Mesh, not a {type(spec).__name__}')
     devices = list(jax.devices() if devices is None else devices)
     sizes = dict.fromkeys(MESH_AXES, 1)
     if spec is None:
         sizes["model"] = len(devices)
     for part in filter(None, (spec or "").replace(" ", "").split(",")):
         name, _, size = part.partition("=")
-        if name not in sizes or not size.isdigit() or int(size) < 1:
+        if name not in sizes or not size.isdecimal() or int(size) < 1:
             raise OmniError(f"mesh {spec!r}: {part!r} is not one of {', '.join(MESH_AXES)} with a size, as in model=4")
         sizes[name] = int(size)
     count = math.prod(sizes.values())
     if count > len(devices):
         raise OmniError(f"mesh {spec!r}: needs {count} devices and {len(devices)} are here; lower an axis")
     return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:count])
+
+
+def _with_our_axes(mesh: Mesh) -> Mesh:
+    if mesh.axis_names != MESH_AXES:
+        raise OmniError(f"mesh: a Mesh must have the axes {', '.join(MESH_AXES)} in this order, and this one has "
+                        f"{', '.join(map(str, mesh.axis_names)) or 'none'}; give those left out the size 1")
+    automatic = (AxisType.Auto,) * len(MESH_AXES)
+    return mesh if mesh.axis_types == automatic else Mesh(mesh.devices, MESH_AXES, axis_types=automatic)
 
 
 def resolve(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
@@ -102,14 +113,3 @@ def abstract(network: Callable, config: Any, mesh: Mesh, dtype: Any = jnp.float3
             node = node.setdefault(key, {})
         node[path[-1]] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
     return graphdef, params
-
-
-def initialize(network: Callable, config: Any, mesh: Mesh, seed: int = 0, dtype: Any = jnp.float32) -> dict:
-    """Random parameters, made on the devices where they belong."""
-    _, params = abstract(network, config, mesh, dtype)
-
-    def build():
-        with nnx.use_eager_sharding(False):
-            return nnx.to_pure_dict(nnx.state(network(config, nnx.Rngs(seed), dtype)))
-
-    return jax.jit(build, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, params))()

@@ -6,6 +6,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import omni_jax
@@ -35,10 +36,27 @@ def test_mesh_from_words(spec, sizes):
 
 @pytest.mark.parametrize("spec, message", [("modle=4", "'modle=4' is not one of data, fsdp, model"),
                                            ("model=0", "'model=0'"), ("model", "'model'"),
+                                           ("model=²", "'model=²'"), (8, "not a int"), ({"model": 8}, "not a dict"),
                                            ("data=4,model=4", "needs 16 devices and 8 are here")])
 def test_bad_meshes(spec, message):
     with pytest.raises(OmniError, match=message):
         sharding.make_mesh(spec)
+
+
+@pytest.mark.parametrize("axes, found", [(("data", "model"), "data, model"), (("fsdp", "data", "model"), "fsdp, data"),
+                                         (("a", "b", "c"), "a, b, c")])
+def test_a_mesh_with_other_axes(axes, found):
+    mesh = jax.make_mesh((1, 2, 4)[-len(axes):], axes)
+    with pytest.raises(OmniError, match=f"axes data, fsdp, model in this order, and this one has {found}"):
+        sharding.make_mesh(mesh)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit, AxisType.Manual], ids=str)
+def test_a_given_mesh_becomes_automatic(kind):
+    given = jax.make_mesh((1, 2, 4), sharding.MESH_AXES, axis_types=(kind,) * 3)
+    mesh = sharding.make_mesh(given)
+    assert mesh.axis_types == (AxisType.Auto,) * 3 and mesh.axis_names == sharding.MESH_AXES
+    assert (mesh.devices == given.devices).all() and mesh.devices.shape == (1, 2, 4)
 
 
 @pytest.mark.parametrize("model, q, k", [

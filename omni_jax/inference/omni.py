@@ -23,11 +23,12 @@ from omni_jax.errors import OmniError
 from omni_jax.inference import generate as generation
 from omni_jax.inference import steps
 from omni_jax.inference.generate import Network, Session
-from omni_jax.inference.sampling import Sampling
+from omni_jax.inference.sampling import Sampling, row_seeds, whole_number
 from omni_jax.models.thinker import Thinker
 from omni_jax.weights import load_params
 
 Conversation = Sequence[dict[str, Any]]
+GENERATION_CONFIG = "generation_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +63,10 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress:
     config = OmniConfig.load(directory)
     processor = Processor.load(directory, config)
     settings = _generation_config(directory)
+    ends, sampling = _ends(settings, config, directory), _default_sampling(settings, directory)
     graphdef, abstract = abstract_thinker(config, mesh, dtype)
     params = load_params(directory, config, abstract, progress=progress)
-    ends = settings.get("eos_token_id", config.thinker_config.eos_token_id)
-    ends = tuple(ends) if isinstance(ends, list) else (ends,)
-    model = Network(config.thinker_config, graphdef, params, mesh, ends)
-    return Omni(config, model, processor, _default_sampling(settings))
+    return Omni(config, Network(config.thinker_config, graphdef, params, mesh, ends), processor, sampling)
 
 
 def abstract_thinker(config: OmniConfig, mesh: Mesh, dtype: Any, scanned: bool | None = None) -> tuple[Any, dict]:
@@ -95,11 +94,12 @@ class Omni:
         TMRoPE instead of their true sampled rate.
         """
         started = time.perf_counter()
-        single = not (conversation and isinstance(conversation[0], (list, tuple)))
+        single = not _is_batch(conversation)
         conversations = [conversation] if single else conversation
-        prompts = [self.prompt(each, use_audio_in_video, fps_for_positions) for each in conversations]
         sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
-        session = self.begin(prompts, sampling, max_new_tokens, seed, started)
+        limit, seeds = self._limit(max_new_tokens), row_seeds(seed, len(conversations))
+        prompts = [self.prompt(each, use_audio_in_video, fps_for_positions) for each in conversations]
+        session = self.begin(prompts, sampling, limit, seeds, started)
         replies = self.finish(session, started)
         return replies[0] if single else replies
 
@@ -111,8 +111,9 @@ class Omni:
         before this returns, so that errors come here and not at the first piece."""
         started = time.perf_counter()
         sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
+        limit, seeds = self._limit(max_new_tokens), row_seeds(seed, 1)
         prompt = self.prompt(conversation, use_audio_in_video, fps_for_positions)
-        return self.text_chunks(self.begin([prompt], sampling, max_new_tokens, seed, started))
+        return self.text_chunks(self.begin([prompt], sampling, limit, seeds, started))
 
     def thinker_logits(self, conversation: Conversation, use_audio_in_video: bool = False, last: int | None = None,
                        fps_for_positions: str = "true") -> np.ndarray:
@@ -135,7 +136,7 @@ class Omni:
     def prompt_logits(self, prompt: Prompt, last: int | None = None) -> np.ndarray:
         """float32 [T, V] of a prepared prompt; see `thinker_logits`."""
         T = len(prompt.token_ids)
-        first = 0 if last is None else max(0, T - last)
+        first = 0 if last is None else max(0, T - whole_number("last", last, 1))
         rows: list[np.ndarray] = []
 
         def keep(offset: int, hidden: jax.Array) -> None:
@@ -145,6 +146,11 @@ class Omni:
 
         generation.read(self.network, collate([prompt], self.config), keep)
         return np.concatenate(rows)
+
+    def _limit(self, max_new_tokens: Any) -> int:
+        """The longest reply that is asked for, at most the context. Raises OmniError."""
+        context = self.config.thinker_config.text_config.max_position_embeddings
+        return min(whole_number("max_new_tokens", max_new_tokens, 1), context)
 
     def sampling_with(self, temperature, top_p, top_k, repetition_penalty) -> Sampling:
         """The default settings with those that are given."""
@@ -197,12 +203,17 @@ class Omni:
         return Chat(self, **options)
 
 
+def _is_batch(conversation: Any) -> bool:
+    """Whether this is a list of conversations. What is neither is for the prompt's checks to name."""
+    return isinstance(conversation, Sequence) and len(conversation) > 0 and isinstance(conversation[0], (list, tuple))
+
+
 def _dtype(name: Any) -> np.dtype:
     if name is None:
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     try:
         dtype = jnp.dtype(name)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype not in (jnp.bfloat16, jnp.float16, jnp.float32):
         raise OmniError(f"dtype {name!r} is not one of bfloat16, float16, float32")
@@ -212,24 +223,53 @@ def _dtype(name: Any) -> np.dtype:
 def _keep_compiled_programs() -> None:
     """XLA's programs are kept on disk, unless the user has said where or said no."""
     if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        try:
+            home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        except RuntimeError:  # a user without a home, as in containers: nothing is kept
+            return
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "omni_jax" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _generation_config(directory: Path) -> dict[str, Any]:
-    path = directory / "generation_config.json"
+    path = directory / GENERATION_CONFIG
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OmniError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
     except ValueError as error:
         raise OmniError(f"{path}: is not valid JSON ({error}); mend or remove it") from None
+    if not isinstance(settings, dict):
+        raise OmniError(f"{path}: must hold a JSON object, not a {type(settings).__name__}; mend or remove it")
+    return settings
 
 
-def _default_sampling(settings: dict[str, Any]) -> Sampling:
+def _ends(settings: dict[str, Any], config: OmniConfig, directory: Path) -> tuple[int, ...]:
+    """The tokens that end a reply: those of generation_config.json, else that of config.json."""
+    given, size = settings.get("eos_token_id"), config.thinker_config.text_config.vocab_size
+    if given is None:
+        return (config.thinker_config.eos_token_id,)
+    ends = given if isinstance(given, list) else [given]
+    where = f"{directory / GENERATION_CONFIG}: eos_token_id"
+    if not ends:
+        raise OmniError(f"{where} is an empty list; name at least one token id")
+    return tuple(whole_number(where, token, 0, size - 1) for token in ends)
+
+
+def _default_sampling(settings: dict[str, Any], directory: Path) -> Sampling:
+    """What generation_config.json says; greedy unless it says do_sample."""
+    path, draws = directory / GENERATION_CONFIG, settings.get("do_sample") or False
+    if not isinstance(draws, bool):
+        raise OmniError(f"{path}: do_sample is {draws!r}; it must be true or false")
     names = ("temperature", "top_p", "top_k", "repetition_penalty")
     given = {name: settings[name] for name in names if settings.get(name) is not None}
-    if settings.get("do_sample"):
-        return Sampling(**{"temperature": 1.0, **given})
-    return Sampling(repetition_penalty=given.get("repetition_penalty", 1.0))
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise OmniError(f"{path}: {name} is {value!r}; it must be a number")
+    used = {"temperature": 1.0, **given} if draws else {k: v for k, v in given.items() if k == "repetition_penalty"}
+    try:
+        return Sampling(**used)
+    except OmniError as error:
+        raise OmniError(f"{path}: {error}") from None

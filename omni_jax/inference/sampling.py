@@ -1,12 +1,18 @@
 """Drawing the next token: repetition penalty, temperature, top-k, top-p, in the order of transformers' processors."""
 
 import dataclasses
-from typing import NamedTuple
+import math
+import operator
+from numbers import Real
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from omni_jax.errors import OmniError
+
+COLDEST = 1e-6  # a lower temperature is greedy: logits divided by it would leave float32
 
 
 class Sampler(NamedTuple):
@@ -20,8 +26,9 @@ class Sampler(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Sampling settings. temperature 0: greedy. top_k 0 and top_p 1: no limit. repetition_penalty 1: none; it divides
-    (multiplies, if negative) the logits of all tokens of the prompt and the reply so far. Raises OmniError."""
+    """Sampling settings. temperature below COLDEST: greedy. top_k 0 and top_p 1: no limit. repetition_penalty 1: none;
+    it divides (multiplies, if negative) the logits of all tokens of the prompt and the reply so far. Raises OmniError.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -29,24 +36,62 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self):
+        whole_number("top_k", self.top_k, 0)
+        temperature, top_p, penalty = map(_in_float32, (self.temperature, self.top_p, self.repetition_penalty))
         for name, fine, rule in (
-            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("top_k", self.top_k >= 0 and self.top_k == int(self.top_k), "a whole number, 0 (off) or more"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0 (1 is off)"),
+            ("temperature", 0 <= temperature < math.inf, "0 (greedy) or more"),
+            ("top_p", 0 < top_p <= 1, "above 0 and at most 1"),
+            ("repetition_penalty", 0 < penalty < math.inf, "above 0 (1 is off)"),
         ):
             if not fine:
-                raise OmniError(f"{name} is {getattr(self, name)}; it must be {rule}")
+                raise OmniError(f"{name} is {_shown(getattr(self, name))}; it must be a number {rule}")
 
     @property
     def sampler(self) -> Sampler:
-        draws = self.temperature > 0
+        draws = self.temperature >= COLDEST
         return Sampler(draws, int(self.top_k) if draws else 0, draws and self.top_p < 1, self.repetition_penalty != 1)
 
     @property
-    def numbers(self) -> jax.Array:
+    def numbers(self) -> np.ndarray:
         """float32 [3]: temperature, top_p, repetition_penalty."""
-        return jnp.array([self.temperature, self.top_p, self.repetition_penalty], jnp.float32)
+        return np.array([self.temperature, self.top_p, self.repetition_penalty], np.float32)
+
+
+def whole_number(name: str, value: Any, lowest: int, highest: int | None = None) -> int:
+    """`value` as an int. Raises OmniError with `name` unless it is an integer between the bounds."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < lowest or (highest is not None and number > highest):
+        bounds = f"{lowest} or more" if highest is None else f"from {lowest} to {highest}"
+        raise OmniError(f"{name} is {_shown(value)}; it must be a whole number {bounds}")
+    return number
+
+
+def row_seeds(seed: Any, rows: int) -> np.ndarray:
+    """uint32 [rows], from one seed for all rows or one a row. Raises OmniError."""
+    several = isinstance(seed, (list, tuple, range)) or np.ndim(seed) > 0
+    seeds = [whole_number("seed", each, 0, 2**32 - 1) for each in (seed if several else [seed])]
+    if len(seeds) not in (1, rows):
+        raise OmniError(f"seed has {len(seeds)} entries for {rows} conversations; give one, or one each")
+    return np.resize(np.array(seeds, np.uint32), rows)
+
+
+def _in_float32(value: Any) -> float:
+    """A number as the network gets it; NaN for what is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        with np.errstate(over="ignore"):
+            return float(np.float32(float(value)))
+    except OverflowError:
+        return math.inf
+
+
+def _shown(value: Any) -> str:
+    """A value in one short line of a message."""
+    return " ".join(repr(value).split())[:60]
 
 
 def penalize(logits: jax.Array, seen: jax.Array, penalty: jax.Array) -> jax.Array:

@@ -1,3 +1,7 @@
+import math
+import re
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,12 +81,43 @@ def test_greedy_takes_the_best_after_the_penalty():
     assert chosen[0] == 1
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1},
-                                 {"repetition_penalty": 0.0}], ids=str)
-def test_bad_settings_are_named(bad):
-    (name, value), = bad.items()
-    with pytest.raises(OmniError, match=f"{name} is {value}; it must be"):
-        Sampling(**bad)
+@pytest.mark.parametrize("name, values", [
+    ("temperature", [-0.1, "1", None, math.nan, math.inf, 1e39, 10**400, True, [1], np.ones(2)]),
+    ("top_p", [0.0, 1.1, "0.9", b"1", math.nan, 1e-60]), ("top_k", [-1, 2.5, math.inf, "5", True, None]),
+    ("repetition_penalty", [0.0, -1, "x", math.inf, 1e-60, {}]),
+], ids=["temperature", "top_p", "top_k", "repetition_penalty"])
+def test_bad_settings_are_named(name, values):
+    for value in values:
+        with pytest.raises(OmniError, match=f"^{name} is {re.escape(repr(value))[:50]}.*; it must be a [^.]*$"):
+            Sampling(**{name: value})
+
+
+def test_numbers_of_any_kind_are_settings():
+    settings = Sampling(np.float32(0.5), Fraction(1, 2), np.int64(3), 2)
+    assert settings.sampler == sampling.Sampler(True, 3, True, True)
+    assert isinstance(settings.numbers, np.ndarray) and settings.numbers.dtype == np.float32
+    assert settings.numbers.tolist() == [0.5, 0.5, 2.0]
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, 1e-7, 1e-300])
+def test_a_temperature_next_to_nothing_is_greedy(temperature):
+    assert Sampling(temperature, top_p=0.5, top_k=7).sampler == sampling.Sampler(False, 0, False, False)
+    assert Sampling(1e-6).sampler.draws
+
+
+@pytest.mark.parametrize("seed", [5, np.int64(5), np.array(5), [5], (5,), np.array([5], np.uint8), jnp.array([5])],
+                         ids=repr)
+def test_one_seed_is_for_all_rows(seed):
+    seeds = sampling.row_seeds(seed, 3)
+    assert seeds.dtype == np.uint32 and seeds.tolist() == [5, 5, 5]
+
+
+def test_a_seed_a_row():
+    for seed in ([0, 7, 2**32 - 1], np.array([0, 7, 2**32 - 1]), (0, 7, np.uint32(2**32 - 1))):
+        assert sampling.row_seeds(seed, 3).tolist() == [0, 7, 2**32 - 1]
+    assert sampling.row_seeds(range(3), 3).tolist() == [0, 1, 2]
+    with pytest.raises(OmniError, match="seed has 2 entries for 3 conversations; give one, or one each"):
+        sampling.row_seeds([1, 2], 3)
 
 
 def test_new_numbers_compile_nothing():
