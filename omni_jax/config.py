@@ -26,6 +26,7 @@ FIXED = {"hidden_act": "silu", "activation_function": "gelu", "use_sliding_windo
 # Pictures are normalised by the mean and standard deviation of each colour over CLIP's training set, for [0, 1].
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes")  # endings of fields; other numbers are sizes, rates, bases
 _MISSING = dataclasses.MISSING
 
 
@@ -130,7 +131,7 @@ class ThinkerConfig:
             _require(width == self.text_config.hidden_size, "thinker_config",
                      f"{name} {width} must equal text_config.hidden_size {self.text_config.hidden_size}")
         for field in dataclasses.fields(self):
-            if field.name.endswith(("_token_id", "_token_index")):
+            if field.name.endswith(MAY_BE_0):
                 value = getattr(self, field.name)
                 _require(0 <= value < self.text_config.vocab_size, "thinker_config",
                          f"{field.name} {value} lies outside the vocabulary of {self.text_config.vocab_size}")
@@ -196,13 +197,13 @@ def _lookup(data: Mapping[str, Any], name: str) -> Any:
     return next((data[key] for key in (name, *ALIASES.get(name, ())) if data.get(key) is not None), _MISSING)
 
 
-def _derived(data: Mapping[str, Any], name: str) -> Any:
-    """Fields that config.json says indirectly: inside the rope dictionary, or by a quotient."""
+def _derived(data: Mapping[str, Any], name: str, read: Mapping[str, Any]) -> Any:
+    """Fields that config.json says indirectly: inside the rope dictionary, or by a quotient of fields `read` before."""
     rope = _lookup(data, "rope_parameters")
     if name in ("mrope_section", "rope_theta") and isinstance(rope, Mapping):
         return rope.get(name, _MISSING)
-    if name == "head_dim" and {"hidden_size", "num_attention_heads"} <= data.keys():
-        return data["hidden_size"] // data["num_attention_heads"]
+    if name == "head_dim" and {"hidden_size", "num_attention_heads"} <= read.keys():
+        return read["hidden_size"] // read["num_attention_heads"]
     return _MISSING
 
 
@@ -215,7 +216,7 @@ def _read(cls: type, data: Any, where: str) -> Any:
     values = {}
     for field in dataclasses.fields(cls):
         value = _lookup(data, field.name)
-        value = _derived(data, field.name) if value is _MISSING else value
+        value = _derived(data, field.name, values) if value is _MISSING else value
         if value is _MISSING and field.default is _MISSING:
             raise OmniError(f"{where}: field {field.name} is missing")
         if value is not _MISSING:
@@ -226,18 +227,28 @@ def _read(cls: type, data: Any, where: str) -> Any:
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _read(kind, value, where)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is bool and isinstance(value, bool):
         return value
-    if kind is int and number and value == int(value):
-        return int(value)
-    if kind is float and number:
-        return float(value)
+    if kind in (int, float) and _is_number(value, kind):
+        return _positive(kind(value), where)
     if getattr(kind, "__origin__", None) is tuple and isinstance(value, (list, tuple)):
         fits = kind.__args__[-1] is ... or len(value) == len(kind.__args__)
-        if fits and all(isinstance(v, int) for v in value):
-            return tuple(value)
+        if fits and all(_is_number(v, int) for v in value):
+            return tuple(_positive(int(v), where) for v in value)
     raise OmniError(f"{where}: {value!r} is not a valid {getattr(kind, '__name__', kind)}")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    """Whether `value` is a number that an array's size (int) or a float32 can be; JSON also knows NaN and Infinity."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 3e38 if kind is float else abs(value) < 2**31 and value == int(value)
+
+
+def _positive(number: float, where: str) -> float:
+    zero = where.endswith(MAY_BE_0)
+    _require(number > 0 or (zero and number == 0), where, f"{number} must be {'0 or more' if zero else 'above 0'}")
+    return number
 
 
 def _write(config: Any, source: Mapping[str, Any]) -> dict[str, Any]:

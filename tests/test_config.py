@@ -80,12 +80,49 @@ def test_a_missing_size_is_named(section, field, tmp_path):
     ({"hidden_act": "gelu"}, "hidden_act is 'gelu', and only 'silu'"),
     ({"use_sliding_window": True}, "use_sliding_window is True"),
     ({"vocab_size": 262}, "outside the vocabulary"),
+    ({"hidden_size": float("inf")}, "text_config.hidden_size: inf is not a valid int"),
+    ({"vocab_size": float("nan")}, "text_config.vocab_size: nan is not a valid int"),
+    ({"intermediate_size": 2**40}, "text_config.intermediate_size: 1099511627776 is not a valid int"),
+    ({"num_attention_heads": 0}, "text_config.num_attention_heads: 0 must be above 0"),
+    ({"num_key_value_heads": -2}, "text_config.num_key_value_heads: -2 must be above 0"),
+    ({"num_hidden_layers": True}, "text_config.num_hidden_layers: True is not a valid int"),
+    ({"rms_norm_eps": float("nan")}, "text_config.rms_norm_eps: nan is not a valid float"),
+    ({"rope_theta": 0}, "text_config.rope_theta: 0.0 must be above 0"),
+    ({"rope_scaling": {"mrope_section": [10, -5, 5]}}, "text_config.mrope_section: -5 must be above 0"),
 ], ids=lambda value: str(value)[:30])
 def test_contradictions_are_one_sentence(change, message):
     data = tiny.config("7b")
     data["thinker_config"]["text_config"].update(change)
     with pytest.raises(OmniError, match=message):
         OmniConfig.from_json(data)
+
+
+@pytest.mark.parametrize("section, change, message", [
+    ("audio_config", {"encoder_attention_heads": 0}, "audio_config.encoder_attention_heads: 0 must be above 0"),
+    ("vision_config", {"patch_size": 0}, "vision_config.patch_size: 0 must be above 0"),
+    ("vision_config", {"fullatt_block_indexes": [-1]}, "vision_config.fullatt_block_indexes: -1 must be 0 or more"),
+    (None, {"position_id_per_seconds": 0}, "thinker_config.position_id_per_seconds: 0 must be above 0"),
+    (None, {"image_token_index": -1}, "thinker_config.image_token_index: -1 must be 0 or more"),
+], ids=lambda value: str(value)[:30])
+def test_numbers_that_nothing_can_have(section, change, message):
+    data = tiny.config("7b")
+    part = data["thinker_config"][section] if section else data["thinker_config"]
+    part.update(change)
+    with pytest.raises(OmniError, match=message):
+        OmniConfig.from_json(data)
+
+
+def test_numbers_that_json_knows_and_we_do_not(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(tiny.config("7b")).replace('"depth": 4', '"depth": Infinity'))
+    with pytest.raises(OmniError, match=r"config\.json: thinker_config\.vision_config\.depth: inf is not a valid int"):
+        OmniConfig.load(tmp_path)
+
+
+def test_the_other_spelling_of_the_width_gives_the_heads_width():
+    data = tiny.config("7b")
+    text = data["thinker_config"]["text_config"]
+    text["dim"], text["hidden_size"] = text["hidden_size"], None
+    assert OmniConfig.from_json(data) == OmniConfig.from_json(tiny.config("7b"))
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", '{"thinker_config": 3}'])

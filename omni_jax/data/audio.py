@@ -116,8 +116,8 @@ def _from_array(source: Any, item: Mapping[str, Any], where: str) -> tuple[np.nd
     if samples is None or not (samples.dtype == np.uint8 or samples.dtype in FULL_SCALE or samples.dtype.kind == "f"):
         raise OmniError(f"{where}: sound must be a path, bytes or an array of numbers, not a {type(source).__name__}")
     rate = item.get("sampling_rate", SAMPLE_RATE)
-    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 < rate < 1e7:
-        raise OmniError(f"{where}: sampling_rate must be a positive number of Hz, not {rate!r}")
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 1 <= rate < 1e7:
+        raise OmniError(f"{where}: sampling_rate must be a number of Hz, 1 or more, not {rate!r}")
     if samples.size == 0 or samples.ndim not in (1, 2):
         raise OmniError(f"{where}: sound of shape {list(samples.shape)} is not [samples], [channels, samples] or "
                         "[samples, channels] with at least one sample")

@@ -90,8 +90,7 @@ class Processor:
 
     def _assemble(self, segments: list[Segment], use_audio: bool, fps_for_positions: str, max_new_tokens: int,
                   past_tokens: int) -> Prompt:
-        if fps_for_positions not in ("true", "nominal"):
-            raise OmniError(f'fps_for_positions: must be "true" or "nominal", not {fps_for_positions!r}')
+        _check_fps_for_positions(fps_for_positions, "fps_for_positions")
         parts, offset, planned = [], 0, []
         for segment in segments:
             if isinstance(segment, str):
@@ -146,8 +145,9 @@ class Processor:
 
     def _plan_video(self, item: MediaItem, use_audio: bool, fps_for_positions: str) -> _Planned:
         ids, vision = self.config.thinker_config, self.config.thinker_config.vision_config
-        plan = plan_video(item.source, item.options, vision.cell_pixels, item.where)
         fps_for_positions = item.options.get("fps_for_positions", fps_for_positions)
+        _check_fps_for_positions(fps_for_positions, f"{item.where}: fps_for_positions")
+        plan = plan_video(item.source, item.options, vision.cell_pixels, item.where)
         rate = plan.sampled_fps if fps_for_positions == "true" else float(item.options.get("fps", DEFAULT_FPS))
         seconds_per_grid = vision.temporal_patch_size / rate
         grid = (-(-len(plan.indices) // vision.temporal_patch_size), *(s // vision.cell_pixels for s in plan.size))
@@ -215,6 +215,11 @@ def _what_fits(media: Sequence[MediaInfo], counts: Mapping[str, int], excess: in
     seconds, word = sum(i.seconds for i in items), "sound" if kind == "audio" else "video"
     hint = "shorten it" if kind == "audio" else "shorten it or lower fps, max_frames or max_pixels"
     return f"about {math.floor(seconds * share):,} s of the {seconds:,.0f} s of {word} in {names} fit, {hint}"
+
+
+def _check_fps_for_positions(value: Any, where: str) -> None:
+    if not isinstance(value, str) or value not in ("true", "nominal"):
+        raise OmniError(f'{where}: must be "true" or "nominal", not {value!r}')
 
 
 def _marked(start: int, tokens: np.ndarray, end: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from omni_jax.errors import OmniError
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # not in UTF-8; Python and JSON know it, of texts cut in UTF-16
 
 
 class Tokenizer:
@@ -47,7 +49,11 @@ class Tokenizer:
         return self._backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`. Special tokens in it are parsed as such; nothing is added at the ends."""
+        """Token ids of `text`. Special tokens in it are parsed as such; nothing is added at the ends. Raises OmniError
+        if it has no UTF-8."""
+        if lone := LONE_SURROGATE.search(text):
+            raise OmniError(f"text: character {lone.start()} is {lone.group()!r}, half of a character that UTF-16 "
+                            "writes in two; give both halves or remove it")
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
@@ -120,10 +126,8 @@ def _byte_level_bpe(directory: Path) -> tokenizers.Tokenizer:
 
 def _add_tokens(backend: tokenizers.Tokenizer, directory: Path) -> None:
     """The tokens that the side files name and the main file lacks, each under its own id."""
-    tokens = {int(i): AddedToken(content, special=content.startswith("<|"), normalized=False)
-              for content, i in _read_json(directory / "added_tokens.json").items()}
-    config = _read_json(directory / "tokenizer_config.json").get("added_tokens_decoder") or {}
-    tokens |= {int(i): _added_token(entry) for i, entry in config.items()}
+    tokens = {**_from_added_tokens(directory / "added_tokens.json"),
+              **_from_decoder(directory / "tokenizer_config.json")}
     known = backend.get_added_tokens_decoder()
     for i, token in sorted(tokens.items(), key=lambda pair: pair[0]):
         if i in known and known[i].content == token.content:
@@ -134,9 +138,33 @@ def _add_tokens(backend: tokenizers.Tokenizer, directory: Path) -> None:
                             f"it {backend.token_to_id(token.content)}; copy the tokenizer files from one checkpoint")
 
 
-def _added_token(entry: dict[str, Any]) -> AddedToken:
-    flags = {k: bool(entry[k]) for k in ("lstrip", "rstrip", "single_word", "normalized", "special") if k in entry}
-    return AddedToken(entry["content"], **flags)
+def _from_added_tokens(path: Path) -> dict[int, AddedToken]:
+    tokens = {}
+    for content, i in _read_json(path).items():
+        if isinstance(i, bool) or not isinstance(i, int) or i < 0:
+            raise OmniError(f"{path}: the id of {content!r} is {i!r}, not a number; copy it from the checkpoint again")
+        tokens[i] = AddedToken(_content(content, path), special=content.startswith("<|"), normalized=False)
+    return tokens
+
+
+def _from_decoder(path: Path) -> dict[int, AddedToken]:
+    entries = _read_json(path).get("added_tokens_decoder") or {}
+    if not isinstance(entries, dict):
+        raise OmniError(f"{path}: added_tokens_decoder must be a JSON object; copy it from the checkpoint again")
+    tokens = {}
+    for i, entry in entries.items():
+        if not (i.isascii() and i.isdecimal() and isinstance(entry, dict)):
+            raise OmniError(f"{path}: added_tokens_decoder has the entry {i!r}: {str(entry)[:60]!r}, not an id and a "
+                            "JSON object; copy it from the checkpoint again")
+        flags = {k: bool(entry[k]) for k in ("lstrip", "rstrip", "single_word", "normalized", "special") if k in entry}
+        tokens[int(i)] = AddedToken(_content(entry.get("content"), f"{path}: added_tokens_decoder {i}"), **flags)
+    return tokens
+
+
+def _content(text: Any, where: Any) -> str:
+    if not isinstance(text, str) or not text or LONE_SURROGATE.search(text):
+        raise OmniError(f"{where}: {text!r} is not the text of a token; copy it from the checkpoint again")
+    return text
 
 
 def _read_json(path: Path) -> dict[str, Any]:

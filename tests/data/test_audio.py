@@ -128,8 +128,8 @@ def test_bad_arrays():
         with pytest.raises(OmniError) as error:
             load_audio(bad, where="message 3, item 1")
         one_sentence(error, "message 3, item 1", word)
-    for item in ({"sampling_rate": 0}, {"sampling_rate": "x"}, {"audio_start": "x"}, {"audio_start": 2, "audio_end": 1},
-                 {"audio_start": 5}):
+    for item in ({"sampling_rate": 0}, {"sampling_rate": 0.5}, {"sampling_rate": "x"}, {"audio_start": "x"},
+                 {"audio_start": 2, "audio_end": 1}, {"audio_start": 5}):
         with pytest.raises(OmniError) as error:
             load_audio(tone(1), item, "message 0, item 0")
         one_sentence(error, "message 0, item 0")

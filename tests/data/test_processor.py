@@ -155,6 +155,13 @@ def test_rate_for_positions(processor, film):
     with pytest.raises(OmniError) as error:
         seconds("wrong")
     one_sentence(error, "fps_for_positions")
+    item = {"type": "video", "video": film, "resized_height": 8, "resized_width": 8}
+    nominal = processor.prompt(user({**item, "fps_for_positions": "nominal"}))
+    assert nominal.pictures[0].seconds_per_grid == 1.0
+    for wrong in ("Nominal", True, 2.0, ["true"]):
+        with pytest.raises(OmniError) as error:
+            processor.prompt(user(text("Look:"), {**item, "fps_for_positions": wrong}))
+        one_sentence(error, "message 0, item 1", "fps_for_positions", wrong, '"true" or "nominal"')
 
 
 def test_a_stretch_of_a_video_has_its_own_sound(processor, film):

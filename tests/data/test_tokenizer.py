@@ -88,3 +88,29 @@ def test_contradicting_added_tokens(tokenizer_dir, tmp_path):
     with pytest.raises(OmniError) as error:
         Tokenizer.load(tmp_path)
     one_sentence(error, tmp_path, "<|im_end|>", "9999")
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("added_tokens.json", {"<|im_end|>": "x"}, ("<|im_end|>", "'x'")), ("added_tokens.json", {"<a>": None}, ("<a>",)),
+    ("added_tokens.json", {"<a>": 1.5}, ("1.5",)), ("added_tokens.json", {"<a>": -1}, ("-1",)),
+    ("added_tokens.json", {"<a>": True}, ("True",)), ("added_tokens.json", {"\ud800": 400}, ("text of a token",)),
+    ("tokenizer_config.json", {"added_tokens_decoder": [1]}, ("added_tokens_decoder",)),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "<a>"}}}, ("'x'",)),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"-4": {"content": "<a>"}}}, ("'-4'",)),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"400": {}}}, ("added_tokens_decoder 400", "None")),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"400": {"content": 7}}}, ("added_tokens_decoder 400", "7")),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"400": "<a>"}}, ("'400'", "<a>"))], ids=str)
+def test_side_files_that_name_no_tokens(tokenizer_dir, tmp_path, name, content, words):
+    for kept in ("vocab.json", "merges.txt"):
+        shutil.copy(tokenizer_dir / kept, tmp_path)
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(OmniError) as error:
+        Tokenizer.load(tmp_path)
+    one_sentence(error, tmp_path / name, *words)
+
+
+def test_half_a_character_is_no_text(tokenizer):
+    with pytest.raises(OmniError) as error:
+        tokenizer.encode("fine until \ud83c here")
+    one_sentence(error, "character 11", r"'\ud83c'")
+    assert tokenizer.encode("\U0001f389")
