@@ -27,7 +27,8 @@ parity: .venv/test $(MODEL)  ## MODEL=directory against the PyTorch reference
 bench: .venv/test  ## beside the PyTorch reference, in one run
 	$(BIN)/python -m tools.benchmark
 
-out/random: .venv/run
+# Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
+out/random: | .venv/run
 	mkdir -p out
 	$(BIN)/python -m tools.random_checkpoint configs/tiny.json out/random
 

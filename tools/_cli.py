@@ -25,11 +25,13 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose usage errors end with status 1."""
+    """argparse whose usage errors are one line and end with status 1; options are never guessed from their start."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: error: {message}\n")
+        self.exit(1, f"error: {' '.join(message.split())}; see --help\n")
 
 
 def parser(description: str, json_output: bool = True) -> Parser:

@@ -7,6 +7,8 @@ OUT/frames.png (what the vision tower saw of it), and prints what went in, how f
 random, so the text means nothing; everything before it is real.
 """
 
+import contextlib
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import omni_jax
+from omni_jax import OmniError
 from omni_jax.data.batch import Prompt
 from omni_jax.data.video import load_video
 from tools import _cli, random_checkpoint
@@ -115,23 +118,33 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser.add_argument("--tokens", type=int, default=48, help="tokens to generate")
     arguments = parser.parse_args(argv)
     out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    model = Path(arguments.model or out / "random")
-    if not model.is_dir():
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise OmniError(f"--out {out}: is a file or lies in one; give a directory") from None
+    with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
+        results = run(out, arguments.model, arguments.tokens)
+    return results if arguments.json else None
+
+
+def run(out: Path, given: str | None, tokens: int) -> dict[str, Any]:
+    """The demonstration with the checkpoint `given`, or with a random one; prints as it goes. Returns what it shows."""
+    model = Path(given or out / "random")
+    if not given and not model.is_dir():
         random_checkpoint.main([str(ROOT / "configs" / "tiny.json"), str(model)])
-    if not arguments.model:
+    if not given:
         print("The weights of this checkpoint are RANDOM: it shows the way from media to text, not answers.")
     started = time.perf_counter()
     omni = omni_jax.load(model)
     print(f"{model} loaded in {time.perf_counter() - started:.2f} s")
     results = {}
     for name, (conversation, use_audio) in conversations().items():
-        results[name] = show(omni, name, conversation, use_audio, arguments.tokens)
+        results[name] = show(omni, name, conversation, use_audio, tokens)
     conversation, use_audio = conversations()["a video with its sound"]
     plot_positions(omni, conversation, omni.prompt(conversation, use_audio), out / "positions.png")
     plot_frames(out / "frames.png")
     print(f"\nPictures: {out / 'positions.png'} (TMRoPE), {out / 'frames.png'} (the sampled frames)")
-    return results if arguments.json else None
+    return results
 
 
 if __name__ == "__main__":

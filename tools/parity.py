@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import omni_jax
@@ -21,6 +22,7 @@ from omni_jax.data.batch import Prompt, collate
 from omni_jax.inference import generate
 from omni_jax.inference.sampling import Sampling
 from omni_jax.models.vision_encoder import normalize_pixels
+from omni_jax.weights import is_store
 from tools import _cli
 
 SAMPLES = Path(omni_jax.__file__).parent / "assets" / "samples"
@@ -76,6 +78,19 @@ def cases() -> Iterator[Case]:
     yield Case("several turns", (turns,))
     system = [{"role": "system", "content": "Be brief."}]
     yield Case("a batch of unequal rows", (ask(text("Hi.")), system + turns, ask(video, stereo, text("Well?"))))
+
+
+def check(directory: str | Path) -> None:
+    """Raises OmniError if the reference cannot read this directory, or is not installed."""
+    if is_store(directory):
+        raise OmniError(f"{directory}: is a converted checkpoint, which the reference cannot read; convert it back to "
+                        "Hugging Face layout first with tools.convert")
+    try:
+        import torch  # noqa: F401
+        from transformers import Qwen2_5OmniThinkerForConditionalGeneration  # noqa: F401
+    except ImportError as error:
+        raise OmniError(f"the PyTorch reference is not installed ({error}); run "
+                        "pip install -r requirements-test.txt") from None
 
 
 def reference_model(directory: str | Path) -> Any:
@@ -211,6 +226,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = _cli.parser(__doc__)
     parser.add_argument("checkpoint", help="a Hugging Face directory")
     arguments = parser.parse_args(argv)
+    check(arguments.checkpoint)
+    # By default TPUs multiply float32 in one bfloat16 pass and newer GPUs in one TF32 pass: far over any bar below.
+    jax.config.update("jax_default_matmul_precision", "highest")
     omni = omni_jax.load(arguments.checkpoint, mesh="", dtype="float32")
     reference = reference_model(arguments.checkpoint)
     rows: list[Row] = []

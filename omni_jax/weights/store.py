@@ -36,6 +36,7 @@ from omni_jax.weights.speakers import Speaker, write_speakers
 
 INDEX = "params.json"
 _FORMAT, _VERSION = "omni_jax", 1
+_OURS = re.compile(rb'"format"\s*:\s*"omni_jax"')
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
@@ -52,7 +53,9 @@ class Entry:
 
 def is_store(directory: str | Path) -> bool:
     """Whether the directory is one of ours (as opposed to a Hugging Face checkpoint)."""
-    return (Path(directory) / INDEX).is_file()
+    path = Path(directory) / INDEX
+    # Searched, not parsed: a damaged index of ours is to be told as such. Other programs have a params.json, too.
+    return path.is_file() and bool(_OURS.search(path.read_bytes()))
 
 
 def save_store(directory: str | Path, config: OmniConfig, matched: Matched,

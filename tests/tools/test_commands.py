@@ -2,15 +2,18 @@
 
 import importlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from omni_jax import OmniError
-from tools import demo, generate, parity
+from tools import _cli, demo, generate, parity
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
@@ -58,13 +61,24 @@ def test_generate_refuses_in_one_sentence(checkpoint_7b, words, message):
 @pytest.mark.parametrize("words", [["--model", "nowhere", "--text", "hi"], ["--modle", "x"]], ids=str)
 def test_a_users_mistake_ends_with_status_1(words):
     ended = command("tools.generate", *words)
-    assert ended.returncode == 1 and "Traceback" not in ended.stderr and "error: " in ended.stderr
-    assert ended.stdout == ""
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
 
 
-def test_parity_fails_when_something_is_over_its_bar(monkeypatch, capsys):
+@pytest.mark.parametrize("words, message", [
+    (["x", "--js"], "unrecognized arguments: --js"), ([], "required: checkpoint"), (["x", "--a\nb"], "--a b")], ids=str)
+def test_usage_errors_are_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parity.main(words)
+    told = capsys.readouterr()
+    assert exit_.value.code == 1 and told.out == "" and message in told.err
+    assert re.fullmatch("error: .*; see --help\n", told.err)
+
+
+def test_parity_fails_when_something_is_over_its_bar(monkeypatch, capsys, precision):
     monkeypatch.setattr(parity.omni_jax, "load", lambda *_, **__: None)
     monkeypatch.setattr(parity, "reference_model", lambda _: None)
+    monkeypatch.setattr(parity, "check", lambda _: None)
     monkeypatch.setattr(parity, "cases", lambda: [parity.Case("text", ())])
     for error, fails in ((1e-6, False), (1e-4, True)):
         monkeypatch.setattr(parity, "compare", lambda *_, error=error: [parity.Row("text", "decoder", error, 1e-5)])
@@ -75,6 +89,28 @@ def test_parity_fails_when_something_is_over_its_bar(monkeypatch, capsys):
             parity.main(["checkpoint", "--json"])
         (row,) = json.loads(capsys.readouterr().out)["rows"]
         assert row["passes"] is not fails
+    assert jax.config.jax_default_matmul_precision == "highest"
+
+
+@pytest.fixture
+def precision():
+    """parity sets the precision of the whole process; later tests want theirs."""
+    before = jax.config.jax_default_matmul_precision
+    yield
+    jax.config.update("jax_default_matmul_precision", before)
+
+
+def test_parity_refuses_our_own_layout(tmp_path):
+    (tmp_path / "params.json").write_text('{"format": "omni_jax", "version": 1}')
+    with pytest.raises(OmniError, match="convert it back to Hugging Face layout first"):
+        parity.main([str(tmp_path)])
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_parity_says_what_is_not_installed(package, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(OmniError, match=f"{package}.*; run pip install -r requirements-test.txt"):
+        parity.main([str(tmp_path)])
 
 
 def test_the_demo_shows_what_went_in(checkpoint_7b, tmp_path, capsys):
@@ -84,6 +120,44 @@ def test_the_demo_shows_what_went_in(checkpoint_7b, tmp_path, capsys):
     assert "audio speech.flac, 7.10 s, 710 mel frames: 177 tokens" in printed and "tokens/s" in printed
     for picture in ("positions.png", "frames.png"):
         assert (tmp_path / picture).stat().st_size > 10_000
+
+
+def test_the_demo_for_machines(checkpoint_7b, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        _cli.run(demo.main, ["--model", str(checkpoint_7b), "--out", str(tmp_path), "--tokens", "2", "--json"])
+    told = capsys.readouterr()
+    assert exit_.value.code == 0 and {"a picture", "speech"} <= json.loads(told.out).keys()
+    assert "tokens/s" in told.err
+
+
+@pytest.mark.parametrize("inner", ["", "/deeper"])
+def test_the_demo_wants_a_directory(tmp_path, inner):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OmniError, match=r"--out .*file.*: is a file or lies in one; give a directory"):
+        demo.main(["--out", f"{tmp_path}/file{inner}"])
+
+
+def test_the_demo_makes_nothing_in_place_of_a_missing_model(tmp_path):
+    with pytest.raises(OmniError, match="missing: is not a directory"):
+        demo.main(["--out", str(tmp_path), "--model", str(tmp_path / "missing")])
+    assert not (tmp_path / "missing").exists()
+
+
+def test_newer_packages_are_no_reason_to_make_the_checkpoint_again(tmp_path):
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    (tmp_path / "out" / "random").mkdir(parents=True)
+    (tmp_path / ".venv").mkdir()
+    for name in ("requirements.txt", ".venv/run"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "out" / "random", (1, 1))
+    os.utime(tmp_path / "requirements.txt", (1, 1))
+    words = ["make", "-n", "-C", str(tmp_path), "-f", str(ROOT / "Makefile"), "out/random"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "random_checkpoint" not in ended.stdout
+    (tmp_path / "out" / "random").rmdir()
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "random_checkpoint" in ended.stdout
 
 
 def test_the_ten_lines_of_the_readme_work(checkpoint_7b):

@@ -46,6 +46,15 @@ def test_restores_what_import_gives(store, original, config, dtype):
     assert_trees_equal(restore(store, config, wanted), load_huggingface(original, config, wanted))
 
 
+@pytest.mark.parametrize("text, ours", [
+    ('{"dim": 4096}', False), ("", False), ("[1]", False), ('{"format": "other"}', False),
+    ('{"format":"omni_jax","version":99}', True), ('{\n "format": "omni_jax",\n "vers', True)])
+def test_not_every_params_json_is_ours(tmp_path, text, ours):
+    """A damaged index of ours still is: what is wrong with it is told when it is read."""
+    (tmp_path / INDEX).write_text(text)
+    assert is_store(tmp_path) is ours
+
+
 def test_params_stored_and_restored(tmp_path, original, config):
     wanted = abstract(config, dtype="bfloat16")
     params = load_huggingface(original, config, wanted)
