@@ -152,6 +152,8 @@ class Module:
         first = bool(by.operands) and by.operands[0] == name
         if by.opcode in ("slice", "dynamic-slice", "gather") and first:
             return by.size
+        if by.opcode == "slice-start":  # (operand, result, ...)
+            return by.leaves[1].size
         if by.opcode == "dynamic-update-slice" and first:
             return 0
         if by.opcode == "scatter" and first:

@@ -166,3 +166,15 @@ def test_a_collective_split_over_fusions_counts_once():
 """
     cost = _hlo.account("HloModule split\n\n" + part.format(name="start") + part.format(name="step") + entry)
     assert (cost.collectives, cost.wire) == (1, 3 * 4 * 8)
+
+
+def test_a_prefetched_slice_reads_the_slice_only():
+    cost = _hlo.account("""HloModule prefetch
+
+ENTRY %main (p: f32[64,32]) -> f32[16,32] {
+  %p = f32[64,32] parameter(0)
+  %start = ((f32[64,32]), f32[16,32]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%p), slice={[0:16], [0:32]}
+  ROOT %done = f32[16,32]{1,0:S(1)} slice-done(%start)
+}
+""")
+    assert cost.bytes == 4 * 16 * 32
