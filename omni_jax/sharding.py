@@ -67,6 +67,16 @@ def _with_our_axes(mesh: Mesh) -> Mesh:
     return mesh if mesh.axis_types == automatic else Mesh(mesh.devices, MESH_AXES, axis_types=automatic)
 
 
+def default_mesh(kv_heads: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices: as many on `model` as divide the kv heads, the others on `fsdp`.
+
+    Beyond its kv heads `model` gains nothing: the cache can then be split by slots only, and XLA gathers it to write.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    model = math.gcd(kv_heads, len(devices))
+    return make_mesh(f"fsdp={len(devices) // model},model={model}", devices)
+
+
 def resolve(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
     """The partition of an array with these logical axes and sizes.
 

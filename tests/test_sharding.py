@@ -59,6 +59,11 @@ def test_a_given_mesh_becomes_automatic(kind):
     assert (mesh.devices == given.devices).all() and mesh.devices.shape == (1, 2, 4)
 
 
+@pytest.mark.parametrize("kv_heads, sizes", [(4, (1, 2, 4)), (2, (1, 4, 2)), (1, (1, 8, 1)), (16, (1, 1, 8))])
+def test_by_default_model_goes_as_far_as_the_kv_heads(kv_heads, sizes):
+    assert tuple(sharding.default_mesh(kv_heads).shape.values()) == sizes
+
+
 @pytest.mark.parametrize("model, q, k", [
     (2, P(None, "model", None, "fsdp"), P(None, "model", None, "fsdp")),
     (4, P(None, "model", None, "fsdp"), P(None, "model", None, "fsdp")),

@@ -214,7 +214,8 @@ def begin(omni: Omni, prompt: Prompt, limit: int) -> tuple[generation.Network, g
     """A greedy session of a reply that nothing ends, its prompt read."""
     network = dataclasses.replace(omni.network, ends=())
     batch = collate([prompt], omni.config)
-    return network, generation.begin(network, batch, Sampling(), limit, np.zeros(1, np.uint32))
+    return network, generation.begin(network, batch, Sampling(), np.array([limit], np.int32),
+                                     np.zeros(1, np.uint32))
 
 
 def media_prompt(omni: Omni, item: dict) -> tuple[Prompt, dict[str, Any]]:

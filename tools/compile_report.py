@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     for target in arguments.target:
         devices = _chips.devices(target)
         for mesh in arguments.mesh or [None]:
-            model = _phases.Model.build(config, sharding.make_mesh(mesh, devices))
+            kv_heads = config.text_config.num_key_value_heads
+            laid = sharding.make_mesh(mesh, devices) if mesh else sharding.default_mesh(kv_heads, devices)
+            model = _phases.Model.build(config, laid)
             for phase in arguments.phase:
                 _progress(f"{target} {phase}")
                 rows.append(report(model, target, phase, arguments.chunk, arguments.batch, arguments.top))

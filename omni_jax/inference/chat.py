@@ -10,6 +10,7 @@ import numpy as np
 from omni_jax.data.batch import Prompt
 from omni_jax.inference.generate import Session
 from omni_jax.inference.omni import Omni, Reply, TextChunk
+from omni_jax.inference.sampling import row_seeds
 
 
 class Chat:
@@ -22,7 +23,8 @@ class Chat:
     def __init__(self, omni: Omni, use_audio_in_video: bool = False, fps_for_positions: str = "true",
                  max_new_tokens: int = 1024, seed: int = 0, temperature: float | None = None,
                  top_p: float | None = None, top_k: int | None = None, repetition_penalty: float | None = None):
-        self.omni, self.max_new_tokens, self.seed = omni, max_new_tokens, seed
+        self.omni, self.limit = omni, omni.reply_limit(max_new_tokens)
+        self.seed = int(row_seeds(seed, 1)[0])
         self.reading = {"use_audio_in_video": use_audio_in_video, "fps_for_positions": fps_for_positions}
         self.sampling = omni.sampling_with(temperature, top_p, top_k, repetition_penalty)
         self.messages: list[dict[str, Any]] = []
@@ -51,16 +53,16 @@ class Chat:
         new = [{"role": "user", "content": m} if isinstance(m, str) else m for m in messages]
         prompt = self._prompt(new)
         before, self._session = self._session, None  # its cache is donated; after a failure all is read again
-        session = self.omni.begin([prompt], self.sampling, self.max_new_tokens, self._seed(), started, before)
+        session = self.omni.begin([prompt], self.sampling, self.limit, self._seeds(), started, before)
         self.messages += new
         self._turn += 1
         return session
 
-    def _seed(self) -> int:
+    def _seeds(self) -> np.ndarray:
         """The seed itself for the first turn, as `generate` would draw; another for each later one."""
         if not self._turn:
-            return self.seed
-        return int(np.random.SeedSequence([self.seed, self._turn]).generate_state(1)[0])
+            return np.array([self.seed], np.uint32)
+        return np.random.SeedSequence([self.seed, self._turn]).generate_state(1)
 
     def _prompt(self, new: list[dict[str, Any]]) -> Prompt:
         if self._session is None:

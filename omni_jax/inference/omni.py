@@ -51,7 +51,7 @@ class TextChunk:
 def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress: bool = False) -> "Omni":
     """Loads a Hugging Face directory or one written by `tools/convert.py`.
 
-    mesh: "data=1,fsdp=1,model=4" or a jax Mesh; None puts all devices on `model`. dtype: of weights and activations;
+    mesh: "data=1,fsdp=1,model=4" or a jax Mesh; None is `sharding.default_mesh`. dtype: of weights and activations;
     None is bfloat16 on accelerators and float32 on a CPU. Raises OmniError before any weight is read if the
     checkpoint is incomplete or contradicts its config.json.
     """
@@ -59,8 +59,10 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress:
     if not directory.is_dir():
         raise OmniError(f"{directory}: is not a directory; give a checkpoint's directory")
     _keep_compiled_programs()
-    mesh, dtype = sharding.make_mesh(mesh), _dtype(dtype)
+    dtype = _dtype(dtype)
     config = OmniConfig.load(directory)
+    kv_heads = config.thinker_config.text_config.num_key_value_heads
+    mesh = sharding.default_mesh(kv_heads) if mesh is None else sharding.make_mesh(mesh)
     processor = Processor.load(directory, config)
     settings = _generation_config(directory)
     ends, sampling = _ends(settings, config, directory), _default_sampling(settings, directory)
@@ -97,7 +99,7 @@ class Omni:
         single = not _is_batch(conversation)
         conversations = [conversation] if single else conversation
         sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
-        limit, seeds = self._limit(max_new_tokens), row_seeds(seed, len(conversations))
+        limit, seeds = self.reply_limit(max_new_tokens), row_seeds(seed, len(conversations))
         prompts = [self.prompt(each, use_audio_in_video, fps_for_positions) for each in conversations]
         session = self.begin(prompts, sampling, limit, seeds, started)
         replies = self.finish(session, started)
@@ -111,7 +113,7 @@ class Omni:
         before this returns, so that errors come here and not at the first piece."""
         started = time.perf_counter()
         sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
-        limit, seeds = self._limit(max_new_tokens), row_seeds(seed, 1)
+        limit, seeds = self.reply_limit(max_new_tokens), row_seeds(seed, 1)
         prompt = self.prompt(conversation, use_audio_in_video, fps_for_positions)
         return self.text_chunks(self.begin([prompt], sampling, limit, seeds, started))
 
@@ -147,7 +149,7 @@ class Omni:
         generation.read(self.network, collate([prompt], self.config), keep)
         return np.concatenate(rows)
 
-    def _limit(self, max_new_tokens: Any) -> int:
+    def reply_limit(self, max_new_tokens: Any) -> int:
         """The longest reply that is asked for, at most the context. Raises OmniError."""
         context = self.config.thinker_config.text_config.max_position_embeddings
         return min(whole_number("max_new_tokens", max_new_tokens, 1), context)
@@ -157,20 +159,15 @@ class Omni:
         given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "repetition_penalty": repetition_penalty}
         return dataclasses.replace(self.sampling, **{k: v for k, v in given.items() if v is not None})
 
-    def begin(self, prompts: list[Prompt], sampling: Sampling, max_new_tokens: int, seed: int | Sequence[int],
-              started: float, before: Session | None = None) -> Session:
+    def begin(self, prompts: list[Prompt], sampling: Sampling, limit: int, seeds: np.ndarray, started: float,
+              before: Session | None = None) -> Session:
         """Prefills a batch of prompts (after the turns of `before`) and draws the first token."""
         context = self.config.thinker_config.text_config.max_position_embeddings
         used = int(before.cache.used) if before else 0
-        if not prompts or max_new_tokens < 1:
-            raise OmniError("there is nothing to generate: give at least one conversation and max_new_tokens of 1")
-        seeds = np.atleast_1d(np.asarray(seed)).astype(np.uint32)
-        if len(seeds) not in (1, len(prompts)):
-            raise OmniError(f"seed has {len(seeds)} entries for {len(prompts)} conversations; give one, or one each")
         batch = collate(prompts, self.config)
         prepared = time.perf_counter() - started
-        limits = np.minimum(max_new_tokens, context - used - batch.lengths)
-        session = generation.begin(self.network, batch, sampling, limits, np.resize(seeds, len(prompts)), before)
+        limits = np.minimum(limit, context - used - batch.lengths)
+        session = generation.begin(self.network, batch, sampling, limits, seeds, before)
         session.timings |= {"prepare": prepared, "first_token": time.perf_counter() - started}
         return session
 

@@ -17,6 +17,7 @@ from omni_jax.inference import sampling
 from omni_jax.inference.sampling import Sampler
 from omni_jax.models import kv_cache, thinker, tmrope
 from omni_jax.models.kv_cache import KVCache
+from omni_jax.sharding import constrain
 
 
 class DecodeState(NamedTuple):
@@ -96,7 +97,7 @@ def seen_tokens(token_ids, lengths, vocabulary: int):
     """bool [B, V]: which tokens each prompt, int32 [B, T] of lengths [B], holds."""
     real = jnp.arange(token_ids.shape[1]) < lengths[:, None]
     rows = jnp.arange(token_ids.shape[0])[:, None]
-    return jnp.zeros((token_ids.shape[0], vocabulary), bool).at[rows, token_ids].max(real)
+    return constrain(jnp.zeros((token_ids.shape[0], vocabulary), bool).at[rows, token_ids].max(real), "batch", None)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config", "sampler", "slots"))
@@ -114,7 +115,7 @@ def _draw(config: ThinkerConfig, sampler: Sampler, numbers, state: DecodeState, 
     token = sampling.choose(sampler, numbers, scores, state.seen, state.seeds, state.count)
     token = jnp.where(state.done, config.pad_token_id, token)
     tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.count))
-    seen = state.seen.at[jnp.arange(token.shape[0]), token].set(True)
+    seen = constrain(state.seen.at[jnp.arange(token.shape[0]), token].set(True), "batch", None)
     count = state.count + 1
     done = state.done | (token[:, None] == ends).any(-1) | (count >= state.limits)
     return state._replace(token=token, logits=scores, tokens=tokens, seen=seen, count=count, done=done)

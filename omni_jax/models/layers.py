@@ -34,8 +34,27 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
         weight, n = self.weight[...], self.contracted
         dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
-        y = jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
+        plain = lambda x, weight: jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
+        if weight.dtype == jnp.bfloat16:
+            cpu = lambda x, weight: _widened_product(x, weight, n).astype(preferred or x.dtype)
+            y = jax.lax.platform_dependent(x, weight, cpu=cpu, default=plain)
+        else:
+            y = plain(x, weight)
         return y + self.bias[...] if hasattr(self, "bias") else y
+
+
+def _widened_product(x: jax.Array, weight: jax.Array, contracted: int) -> jax.Array:
+    """x [..., *inputs] and bfloat16 weight [*outputs, *inputs] -> float32 [..., *outputs], for CPUs.
+
+    There XLA has a kernel of bfloat16 matrices with a float32 result and at least two rows; anything else it computes
+    from a float32 copy of the whole weight, made at every call.
+    """
+    batch, outputs = x.shape[: x.ndim - contracted], weight.shape[: weight.ndim - contracted]
+    rows = x.reshape(math.prod(batch), -1)
+    rows = jnp.pad(rows, ((0, max(0, 8 - len(rows))), (0, 0)))
+    y = jax.lax.dot_general(rows, weight.reshape(-1, rows.shape[1]), (((1,), (1,)), ((), ())),
+                            preferred_element_type=jnp.float32)
+    return y[: math.prod(batch)].reshape(*batch, *outputs)
 
 
 class Embedding(nnx.Module):
@@ -45,7 +64,9 @@ class Embedding(nnx.Module):
         self.weight = param(rngs, initializers.normal(1.0), (size, width), ("vocab", "embed"), dtype)
 
     def __call__(self, token_ids: jax.Array) -> jax.Array:
-        return self.weight[...][token_ids]
+        # Tied to the tokens: else a CPU lifts a float32 copy of a whole bfloat16 table out of the decode loop.
+        table, token_ids = jax.lax.optimization_barrier((self.weight[...], token_ids))
+        return table[token_ids]
 
 
 class RMSNorm(nnx.Module):

@@ -45,7 +45,8 @@ def main(directory: str, dtype: str) -> dict:
 def _reply(omni: omni_jax.Omni) -> tuple[omni_jax.Reply, np.ndarray]:
     """The greedy reply, and the logits that its last token was drawn from."""
     started = time.perf_counter()
-    session = omni.begin([omni.prompt(conversation())], omni.sampling_with(0, 1, 0, 1), TOKENS, 0, started)
+    session = omni.begin([omni.prompt(conversation())], omni.sampling_with(0, 1, 0, 1), TOKENS,
+                         np.zeros(1, np.uint32), started)
     return omni.finish(session, started)[0], np.asarray(session.state.logits)
 
 

@@ -58,7 +58,7 @@ def test_numpy_numbers_are_fine(omni):
 
 
 def test_more_tokens_than_the_context_holds_are_as_many_as_it_holds(omni):
-    assert omni._limit(10**30) == omni.config.thinker_config.text_config.max_position_embeddings
+    assert omni.reply_limit(10**30) == omni.config.thinker_config.text_config.max_position_embeddings
 
 
 @pytest.mark.parametrize("last", [0, -1, 2.5, "3"], ids=repr)

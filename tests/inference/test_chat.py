@@ -46,7 +46,7 @@ def test_a_second_turn_equals_reading_everything(omni, ending):
     assert len(first) == {"by itself": 8, "cut off": 9}.get(ending, len(first))
     used = int(chat._session.cache.used)
     assert used == len(omni.prompt(LOOK).token_ids) + len(first) - (ending == "cut off")
-    chat.max_new_tokens = 1
+    chat.limit = 1
     chat.send(*HEAR)
     everything = joined(omni.prompt(LOOK), first, omni.processor.next_prompt(HEAR))
     np.testing.assert_allclose(chat._session.state.logits, omni.prompt_logits(everything, last=1), atol=2e-5)
@@ -63,6 +63,15 @@ def test_streamed_turns_equal_sent_ones(omni):
     assert sent.messages == streamed.messages
     first = omni.generate([{"role": "user", "content": texts[0]}], max_new_tokens=8, temperature=1.0, seed=5)
     assert sent.messages[1]["content"] == first.text
+
+
+BAD = [{"max_new_tokens": "3"}, {"max_new_tokens": 0}, {"seed": None}, {"top_k": -1}]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=str)
+def test_bad_options_are_named_at_once(omni, bad):
+    with pytest.raises(OmniError, match=f"{next(iter(bad))} is .*; it must be"):
+        omni.chat(**bad)
 
 
 def test_turns_draw_anew(omni):
