@@ -182,7 +182,7 @@ def _parser():
                       help=f"of {', '.join(_chips.TARGETS)} (default all) or other sizes of these")
     made.add_argument("--phase", nargs="+", choices=_phases.PHASES, default=list(_phases.PHASES), metavar="PHASE",
                       help="; ".join(f"{name}: {what}" for name, what in _phases.PHASES.items()) + " (default all)")
-    made.add_argument("--mesh", action="append", help='as in "fsdp=2,model=4" (repeatable; default: all on model)')
+    made.add_argument("--mesh", action="append", help='as in "fsdp=2,model=4" (repeatable; left out: the default)')
     made.add_argument("--chunk", type=int, default=PREFILL_CHUNK, help="tokens of a prefill step (default %(default)s)")
     made.add_argument("--batch", type=int, default=1, help="rows of prefill and decode (default 1)")
     made.add_argument("--top", type=int, default=0, help="name so many of the costliest kernels and collectives")

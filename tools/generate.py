@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         parser.add_argument(f"--{name}", type=float, metavar="X", help="left out: as generation_config.json says")
     parser.add_argument("--top-k", type=int, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--mesh", help='for example "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
+    parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
     parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
     parser.add_argument("--stream", action="store_true", help="print the answer as it comes")
     arguments = parser.parse_args(argv)
