@@ -96,7 +96,8 @@ def plot_frames(path: Path) -> None:
 
 
 def show(omni: omni_jax.Omni, name: str, conversation: list, use_audio: bool, tokens: int) -> dict[str, Any]:
-    """Runs one conversation twice (the first time compiles) and prints what went in and what came out."""
+    """Runs one conversation twice (the first time imports and compiles) and prints what went in and what came out."""
+    omni.prompt(conversation, use_audio)  # the first sound of a process waits for librosa's import
     started = time.perf_counter()
     prompt = omni.prompt(conversation, use_audio)
     prepared = time.perf_counter() - started

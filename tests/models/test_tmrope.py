@@ -109,4 +109,5 @@ def test_a_long_prompt_takes_milliseconds():
         started = time.perf_counter()
         jax.block_until_ready(build(*arguments))
         times.append(time.perf_counter() - started)
+    print(f"TMRoPE ids of a 32,768-token prompt: median {1e3 * np.median(times):.2f} ms of {len(times)} warm runs")
     assert np.median(times) < 0.010, f"median {1e3 * np.median(times):.1f} ms"
