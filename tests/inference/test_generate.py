@@ -203,6 +203,19 @@ def test_half_precision_stays_close(checkpoint_7b, omni):
     assert np.abs(rounded - exact).max() / np.abs(exact).max() < 0.1
 
 
+def test_position_ids_are_those_of_the_prompt(omni):
+    prompt = omni.prompt(MIXED)
+    ids = omni.position_ids(MIXED)
+    assert ids.shape == (3, len(prompt.token_ids)) and ids.dtype == np.int32
+    np.testing.assert_array_equal(ids[:, : prompt.pictures[0].positions[0]],
+                                  np.tile(np.arange(prompt.pictures[0].positions[0]), (3, 1)))
+    _, rows, columns = prompt.pictures[0].grid
+    cells = ids[:, prompt.pictures[0].positions] - prompt.pictures[0].positions[0]
+    np.testing.assert_array_equal(cells[0], 0)
+    np.testing.assert_array_equal(cells[1], np.repeat(np.arange(rows), columns))
+    np.testing.assert_array_equal(cells[2], np.tile(np.arange(columns), rows))
+
+
 def test_timings_are_told(omni):
     timings = omni.generate(TEXT, max_new_tokens=5).timings
     assert 0 < timings["prefill"] <= timings["first_token"] <= timings["total"]
