@@ -157,14 +157,7 @@ class OmniConfig:
         """From `config.json` or the directory that holds it. Raises OmniError."""
         path = Path(path)
         path = path / "config.json" if path.is_dir() else path
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise OmniError(f"{path}: cannot be read ({error.strerror}); a checkpoint directory needs it") from None
-        except ValueError as error:
-            raise OmniError(f"{path}: is not valid JSON ({error})") from None
-        if not isinstance(data, dict):
-            raise OmniError(f"{path}: must hold a JSON object, not a {type(data).__name__}")
+        data = read_json_object(path, "a checkpoint directory needs it")
         try:
             return cls.from_json(data)
         except OmniError as error:
@@ -186,6 +179,19 @@ class OmniConfig:
     def thinker_prefix(self) -> str:
         """What the Thinker's tensor names begin with in this checkpoint."""
         return "thinker." if self._is_whole else ""
+
+
+def read_json_object(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises OmniError that ends with `advice`, on what to do."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OmniError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    except ValueError as error:
+        raise OmniError(f"{path}: is not valid JSON ({error}); {advice}") from None
+    if not isinstance(data, dict):
+        raise OmniError(f"{path}: must hold a JSON object, not a {type(data).__name__}; {advice}")
+    return data
 
 
 def _require(condition: bool, where: str, sentence: str) -> None:

@@ -130,7 +130,7 @@ def test_every_split_gives_the_same_answers(expected, size, split):
     """With the releases' head counts; the 3B's other splits are left to the slow suite."""
     path, logits, tokens = expected(size)
     omni, split_logits, split_tokens = answers(path, name(split))
-    _, abstract = abstract_thinker(omni.config, omni.network.mesh, "float32")
+    _, abstract = abstract_thinker(omni.config.thinker_config, omni.network.mesh, "float32")
     jax.tree.map(lambda leaf, wanted: leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim) or pytest.fail(),
                  omni.network.params, abstract)
     assert np.abs(split_logits - logits).max() / np.abs(logits).max() < 1e-5

@@ -1,7 +1,6 @@
 """The jitted steps of a reply at full size, with arguments that have shapes and shardings but no memory."""
 
 import dataclasses
-import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -11,14 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from omni_jax import sharding
 from omni_jax.config import ThinkerConfig
 from omni_jax.data.batch import AUDIO_BLOCKS, VISION_PATCHES
 from omni_jax.data.buckets import PREFILL_CHUNK
 from omni_jax.errors import OmniError
 from omni_jax.inference import steps
+from omni_jax.inference.omni import abstract_thinker
 from omni_jax.inference.sampling import Sampling
-from omni_jax.models.thinker import Thinker
 
 DTYPE = jnp.bfloat16
 PHASES = {
@@ -43,8 +41,7 @@ class Model:
 
     @classmethod
     def build(cls, config: ThinkerConfig, mesh: Mesh) -> "Model":
-        network = functools.partial(Thinker, scanned=mesh.devices.flat[0].platform == "tpu")  # as `omni_jax.load` does
-        return cls(config, mesh, *sharding.abstract(network, config, mesh, DTYPE))
+        return cls(config, mesh, *abstract_thinker(config, mesh, DTYPE))
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         """An argument that every device holds whole."""

@@ -1,7 +1,6 @@
 """From a conversation to a prompt: tokens, mel frames, patches, and where each of them belongs."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_jax.config import PIXEL_MEAN, PIXEL_STD, OmniConfig
+from omni_jax.config import PIXEL_MEAN, PIXEL_STD, OmniConfig, read_json_object
 from omni_jax.data.audio import (
     HOP,
     N_FFT,
@@ -260,12 +259,7 @@ def _patches(plan: VideoPlan, grid: tuple[int, int, int], config: OmniConfig) ->
 def _check_preprocessor(path: Path, config: OmniConfig) -> None:
     if not path.exists():
         return
-    try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OmniError(f"{path}: cannot be read as JSON ({error}); copy it from the checkpoint again") from None
-    if not isinstance(stated, dict):
-        raise OmniError(f"{path}: must hold a JSON object; copy it from the checkpoint again")
+    stated = read_json_object(path, "copy it from the checkpoint again")
     vision, audio = config.thinker_config.vision_config, config.thinker_config.audio_config
     expected = {"image_mean": PIXEL_MEAN, "image_std": PIXEL_STD, "patch_size": vision.patch_size,
                 "merge_size": vision.spatial_merge_size, "temporal_patch_size": vision.temporal_patch_size,

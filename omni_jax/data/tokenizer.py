@@ -1,7 +1,6 @@
 """Qwen's byte-level BPE, over the `tokenizers` library."""
 
 import codecs
-import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
+from omni_jax.config import read_json_object
 from omni_jax.errors import OmniError
 
 # Qwen2's split into words: contractions, words with one leading mark, single digits, punctuation, line ends, spaces.
@@ -168,12 +168,4 @@ def _content(text: Any, where: Any) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OmniError(f"{path}: cannot be read as JSON ({error}); copy it from the checkpoint again") from None
-    if not isinstance(data, dict):
-        raise OmniError(f"{path}: must hold a JSON object; copy it from the checkpoint again")
-    return data
+    return read_json_object(path, "copy it from the checkpoint again") if path.exists() else {}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from omni_jax import sharding
-from omni_jax.config import OmniConfig
+from omni_jax.config import OmniConfig, ThinkerConfig, read_json_object
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.data.processor import Processor
 from omni_jax.data.tokenizer import StreamDecoder
@@ -66,17 +65,17 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress:
     processor = Processor.load(directory, config)
     settings = _generation_config(directory)
     ends, sampling = _ends(settings, config, directory), _default_sampling(settings, directory)
-    graphdef, abstract = abstract_thinker(config, mesh, dtype)
+    graphdef, abstract = abstract_thinker(config.thinker_config, mesh, dtype)
     params = load_params(directory, config, abstract, progress=progress)
     return Omni(config, Network(config.thinker_config, graphdef, params, mesh, ends), processor, sampling)
 
 
-def abstract_thinker(config: OmniConfig, mesh: Mesh, dtype: Any, scanned: bool | None = None) -> tuple[Any, dict]:
+def abstract_thinker(config: ThinkerConfig, mesh: Mesh, dtype: Any, scanned: bool | None = None) -> tuple[Any, dict]:
     """(graphdef, abstract params) of the Thinker in the form that decodes fastest on the mesh's devices: layers
     stacked and scanned on TPU, apart elsewhere (see models.layers.each), unless `scanned` says which."""
     if scanned is None:
         scanned = mesh.devices.flat[0].platform == "tpu"
-    return sharding.abstract(functools.partial(Thinker, scanned=scanned), config.thinker_config, mesh, dtype)
+    return sharding.abstract(functools.partial(Thinker, scanned=scanned), config, mesh, dtype)
 
 
 class Omni:
@@ -230,17 +229,7 @@ def _keep_compiled_programs() -> None:
 
 def _generation_config(directory: Path) -> dict[str, Any]:
     path = directory / GENERATION_CONFIG
-    if not path.exists():
-        return {}
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OmniError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
-    except ValueError as error:
-        raise OmniError(f"{path}: is not valid JSON ({error}); mend or remove it") from None
-    if not isinstance(settings, dict):
-        raise OmniError(f"{path}: must hold a JSON object, not a {type(settings).__name__}; mend or remove it")
-    return settings
+    return read_json_object(path, "mend or remove it") if path.exists() else {}
 
 
 def _ends(settings: dict[str, Any], config: OmniConfig, directory: Path) -> tuple[int, ...]:

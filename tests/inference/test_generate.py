@@ -99,7 +99,8 @@ def test_chunks_padding_and_buckets_change_nothing(omni, monkeypatch):
 
 
 def test_scanned_layers_give_the_same_as_layers_apart(omni, checkpoint_7b):
-    graphdef, abstract = abstract_thinker(omni.config, omni.network.mesh, "float32", scanned=True)
+    graphdef, abstract = abstract_thinker(omni.config.thinker_config, omni.network.mesh, "float32",
+                                          scanned=True)
     params = load_params(checkpoint_7b, omni.config, abstract)
     assert params["decoder"]["layers"]["q"]["weight"].ndim == 4 and 0 in omni.network.params["decoder"]["layers"]
     network = dataclasses.replace(omni.network, graphdef=graphdef, params=params)
