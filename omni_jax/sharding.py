@@ -109,6 +109,12 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, resolve(axes, x.shape, mesh))
 
 
+def on_one_device() -> bool:
+    """Whether the mesh in context has one device, or there is none."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or mesh.size == 1
+
+
 def abstract(network: Callable, config: Any, mesh: Mesh, dtype: Any = jnp.float32) -> tuple[nnx.GraphDef, dict]:
     """(graphdef, params) of a network without any memory: `params` is the nested dict of its weights, whose leaves
     are jax.ShapeDtypeStruct with the sharding that the rules give. Layers of a list have their numbers as keys."""

@@ -5,6 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from omni_jax.sharding import on_one_device
+
 # Scores held at once, in numbers (float32): longer queries are taken in pieces, so that a picture of 16,384 tokens
 # or a prompt of 32,768 does not need its whole square.
 MAX_SCORES = 1 << 27
@@ -23,10 +25,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     B, T, N, _ = q.shape
     if T == 1 or B * N * T * k.shape[2] < CPU_SCORES:
         return _at_once(q, k, v, mask)
-    mesh = jax.sharding.get_abstract_mesh()
-    # The loop over heads would make every device gather every other's heads.
-    alone = mesh.empty or mesh.size == 1
-    return jax.lax.platform_dependent(q, k, v, mask, cpu=_by_head if alone else _in_pieces, default=_in_pieces)
+    # The loop over heads would make every device of a mesh gather every other's heads.
+    on_cpu = _by_head if on_one_device() else _in_pieces
+    return jax.lax.platform_dependent(q, k, v, mask, cpu=on_cpu, default=_in_pieces)
 
 
 def _at_once(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
