@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from omni_jax.models import kernels
 from omni_jax.sharding import on_one_device
 
 # Scores held at once, in numbers (float32): longer queries are taken in pieces, so that a picture of 16,384 tokens
@@ -16,18 +17,42 @@ CPU_SCORES = 1 << 22
 CPU_ROWS = 900  # of a block at most: its queries times the heads that share their keys
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array,
+           causal: tuple[jax.Array, jax.Array] | None = None) -> jax.Array:
     """q [B, T, N, H], k and v [B, K, S, H], mask bool [B, T or 1, S] (True: may look) -> [B, T, N, H].
 
     Query head n reads kv head n // (N / K). Scores and softmax are float32. A row that may look at nothing gets
-    some finite value (padding; nobody reads it).
+    some finite value (padding; nobody reads it). causal (valid bool [B, S], slot int32 []): the mask in few numbers,
+    where it says that query i may look at valid slots up to slot + i; some kernels make their own of it.
     """
     B, T, N, _ = q.shape
+    kernel = kernels.choose(q, k, mask, causal is not None)
+    if kernel == "cudnn":
+        return kernels.by_cudnn(q, k, v, mask)
+    if kernel == "flash":
+        return _by_flash(q, k, v, mask, *(causal or (mask[:, 0], jnp.int32(k.shape[2]))))
     if T == 1 or B * N * T * k.shape[2] < CPU_SCORES:
         return _at_once(q, k, v, mask)
     # The loop over heads would make every device of a mesh gather every other's heads.
     on_cpu = _by_head if on_one_device() else _in_pieces
     return jax.lax.platform_dependent(q, k, v, mask, cpu=on_cpu, default=_in_pieces)
+
+
+@jax.custom_vjp
+def _by_flash(q, k, v, mask, valid, slot):
+    return kernels.by_flash(q, k, v, valid, slot)
+
+
+def _flash_forward(q, k, v, mask, valid, slot):
+    return kernels.by_flash(q, k, v, valid, slot), (q, k, v, mask)
+
+
+def _flash_backward(kept, gradient):
+    *inputs, mask = kept
+    return *jax.vjp(lambda q, k, v: _in_pieces(q, k, v, mask), *inputs)[1](gradient), None, None, None
+
+
+_by_flash.defvjp(_flash_forward, _flash_backward)
 
 
 def _at_once(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
