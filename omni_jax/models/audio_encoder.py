@@ -51,12 +51,12 @@ class AudioLayer(nnx.Module):
 class AudioEncoder(nnx.Module):
     """Source: Qwen2_5OmniAudioEncoder."""
 
-    def __init__(self, rngs: nnx.Rngs, config: AudioConfig, dtype: Any):
+    def __init__(self, rngs: nnx.Rngs, config: AudioConfig, dtype: Any, scanned: bool = True):
         self.config = config
         D = config.d_model
         self.conv1 = Conv1d(rngs, config.num_mel_bins, D, 3, 1, dtype)
         self.conv2 = Conv1d(rngs, D, D, 3, 2, dtype)
-        self.layers = stack(AudioLayer, rngs, config.encoder_layers, config, dtype)
+        self.layers = stack(AudioLayer, rngs, config.encoder_layers, config, dtype, scanned=scanned)
         self.post_norm = LayerNorm(rngs, D, EPS, dtype)
         self.proj = Linear(rngs, (D,), (config.output_dim,), (None, "embed"), dtype, bias=True)
         self.bos_eos = _Unused(rngs, config.output_dim, dtype)
