@@ -92,9 +92,9 @@ def test_values_are_the_files(original, config):
     tensors = read_directory(original)
     text = config.thinker_config.text_config
     for layer in range(text.num_hidden_layers):
-        theirs = tensors[f"thinker.model.layers.{layer}.self_attn.o_proj.weight"].load()
-        ours = params["decoder/layers/o/weight"][layer]
-        np.testing.assert_array_equal(ours, theirs.reshape(text.hidden_size, text.num_attention_heads, text.head_dim))
+        theirs = tensors[f"thinker.model.layers.{layer}.self_attn.q_proj.weight"].load()
+        ours = params["decoder/layers/q/weight"][layer]
+        np.testing.assert_array_equal(ours, theirs.reshape(text.num_attention_heads, text.head_dim, text.hidden_size))
     theirs = tensors["thinker.visual.patch_embed.proj.weight"].load()
     np.testing.assert_array_equal(params["vision/patch_embed/weight"], theirs.reshape(len(theirs), -1))
 
