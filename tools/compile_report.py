@@ -3,7 +3,7 @@
 For every target and phase: does it compile and fit, bytes per device, FLOPs, bytes moved, collectives, kernels, and
 the time by the chip's published peaks. Time is the larger of FLOPs and bytes at peak, plus the collectives, plus the
 start of each kernel and collective (tools/_chips.py has the numbers), nothing overlapped. "x need": bytes moved over
-the bytes of the weights and the cache that the phase must read.
+the bytes of the weights and the cache that the phase must read. "attention": its kernel, where one is used at all.
 
 Example:
   python -m tools.compile_report configs/qwen2.5-omni-7b.json --target v5e:2x4 --mesh fsdp=2,model=4 --phase decode-32k
