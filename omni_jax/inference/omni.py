@@ -21,6 +21,7 @@ from omni_jax.inference.sampling import Sampling, row_seeds, whole_number
 from omni_jax.inference.stream import Event, events
 from omni_jax.inference.voices import Voices, checked_solve
 from omni_jax.weights import Speaker
+from omni_jax.weights.files import progress_bar
 
 Conversation = Sequence[dict[str, Any]]
 
@@ -35,17 +36,18 @@ class Omni:
         self.voices = voices
 
     def generate(self, conversation: Conversation | Sequence[Conversation], *, seed: int | Sequence[int] = 0,
-                 **options: Any) -> Reply | list[Reply]:
+                 progress: bool = False, **options: Any) -> Reply | list[Reply]:
         """The reply to a conversation, or the replies to a list of conversations (one batch).
 
-        seed: one for all rows or one a row; a row's draws depend on its seed alone. options: the fields of `Options`.
+        seed: one for all rows or one a row; a row's draws depend on its seed alone. progress: count codes on stderr if
+        it takes over a second. options: the fields of `Options`.
         """
         started = time.perf_counter()
         single = not _is_batch(conversation)
         conversations = [conversation] if single else conversation
         request = self.request(Options(**options), row_seeds(seed, len(conversations)))
         prompts = [self.prompt(each, *request.options.reading) for each in conversations]
-        replies = self.finish(self.begin(prompts, request, started), request, started)
+        replies = self.finish(self.begin(prompts, request, started), request, started, progress)
         return replies[0] if single else replies
 
     def stream(self, conversation: Conversation, *, seed: int = 0, **options: Any) -> Iterator[TextChunk | AudioChunk]:
@@ -141,26 +143,31 @@ class Omni:
         session.timings |= {"prepare": prepared, "first_token": time.perf_counter() - started}
         return session
 
-    def finish(self, session: Session, request: Request, started: float) -> list[Reply]:
+    def finish(self, session: Session, request: Request, started: float, progress: bool = False) -> list[Reply]:
         """Decodes to the end."""
-        rows = len(request.seeds)
-        codes, sounds = [[] for _ in range(rows)], [[] for _ in range(rows)]
         if request.speaking:
-            for event in self._events(session, request):
-                for row, new in zip(codes, event.codes, strict=True):
-                    row.append(new)
-                for sound in event.sounds:
-                    for row, new in zip(sounds, _hear(sound, session, started), strict=True):
-                        row.append(new)
+            spoken = self._speak(session, request, started, progress)
         else:
             generation.advance(self.network, session, session.limit)
             session.handed_out = session.limit
-        texts = session.replies(self.network.ends)
-        timings = summed_up(session.timings, started, sum(len(part) for row in sounds for part in row))
-        spoken = [(np.concatenate(c), np.concatenate(w) if w else np.zeros(0, np.float32))
-                  for c, w in zip(codes, sounds, strict=True)] if request.speaking else [(None, None)] * rows
-        return [Reply(self.processor.tokenizer.decode(tokens), tokens, timings, *parts)
-                for tokens, parts in zip(texts, spoken, strict=True)]
+            spoken = [(None, None)] * len(request.seeds)
+        samples = sum(0 if waveform is None else len(waveform) for _, waveform in spoken)
+        timings = summed_up(session.timings, started, samples)
+        return [Reply(self.processor.tokenizer.decode(tokens), tokens, timings, *own)
+                for tokens, own in zip(session.replies(self.network.ends), spoken, strict=True)]
+
+    def _speak(self, session: Session, request: Request, started: float,
+               progress: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(codes, waveform) of each row, to the end."""
+        codes = [[np.zeros(0, np.int32)] for _ in request.seeds]
+        sounds = [[np.zeros(0, np.float32)] for _ in request.seeds]
+        with progress_bar(None, "speaking", progress, " codes") as bar:
+            for event in self._events(session, request):
+                _append(codes, event.codes)
+                bar.update(sum(map(len, event.codes)))
+                for sound in event.sounds:
+                    _append(sounds, _hear(sound, session, started))
+        return [(np.concatenate(own), np.concatenate(heard)) for own, heard in zip(codes, sounds, strict=True)]
 
     def chunks(self, session: Session, request: Request, started: float) -> Iterator[TextChunk | AudioChunk]:
         """Decodes the one row of a session, piece by piece."""
@@ -196,6 +203,11 @@ class Omni:
 def _is_batch(conversation: Any) -> bool:
     """Whether this is a list of conversations. What is neither is for the prompt's checks to name."""
     return isinstance(conversation, Sequence) and len(conversation) > 0 and isinstance(conversation[0], (list, tuple))
+
+
+def _append(rows: list[list[np.ndarray]], new: list[np.ndarray]) -> None:
+    for row, part in zip(rows, new, strict=True):
+        row.append(part)
 
 
 def _hear(sound: Any, session: Session, started: float) -> list[np.ndarray]:

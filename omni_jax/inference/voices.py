@@ -68,7 +68,7 @@ class Voices:
         if solve == "whole":
             return _Whole(lambda codes: token2wav.synthesize(self.network, voices, codes, seeds, solve="whole"))
         session = token2wav.begin(self.network, voices, seeds)
-        return lambda codes, ended: token2wav.push(self.network, session, codes, ended)
+        return lambda codes, ended: token2wav.push(session, codes, ended)
 
     def synthesize(self, codes: Any, name: str, solve: str, seeds: np.ndarray, noise: Any) -> np.ndarray:
         """float32 [samples] of one row of codes. Raises OmniError."""
