@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from omni_jax.errors import OmniError
+from omni_jax.errors import require as _require
+from omni_jax.speech_config import BigVGANConfig, DiTConfig, Token2WavConfig  # noqa: F401 (read here, named here)
 
 # Spellings that mean the same: ours (left) and the others found in published checkpoints.
 ALIASES = {
     "hidden_size": ("dim",),
     "depth": ("num_hidden_layers",),
+    "num_hidden_layers": ("depth",),
+    "num_attention_heads": ("heads",),
     "rope_parameters": ("rope_scaling",),
     "audio_token_index": ("audio_token_id",),
     "image_token_index": ("image_token_id",),
@@ -26,7 +30,7 @@ FIXED = {"hidden_act": "silu", "activation_function": "gelu", "use_sliding_windo
 # Pictures are normalised by the mean and standard deviation of each colour over CLIP's training set, for [0, 1].
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes")  # endings of fields; other numbers are sizes, rates, bases
+MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes", "look_ahead_layers", "look_backward_layers")  # endings of fields; other numbers are sizes, rates, bases
 _MISSING = dataclasses.MISSING
 
 
@@ -194,11 +198,6 @@ def read_json_object(path: Path, advice: str) -> dict[str, Any]:
     return data
 
 
-def _require(condition: bool, where: str, sentence: str) -> None:
-    if not condition:
-        raise OmniError(f"{where}: {sentence}")
-
-
 def _lookup(data: Mapping[str, Any], name: str) -> Any:
     return next((data[key] for key in (name, *ALIASES.get(name, ())) if data.get(key) is not None), _MISSING)
 
@@ -239,6 +238,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return _positive(kind(value), where)
     if getattr(kind, "__origin__", None) is tuple and isinstance(value, (list, tuple)):
         fits = kind.__args__[-1] is ... or len(value) == len(kind.__args__)
+        if fits and kind.__args__[0] is not int:
+            return tuple(_convert(kind.__args__[0], v, where) for v in value)
         if fits and all(_is_number(v, int) for v in value):
             return tuple(_positive(int(v), where) for v in value)
     raise OmniError(f"{where}: {value!r} is not a valid {getattr(kind, '__name__', kind)}")
@@ -275,6 +276,11 @@ def _write(config: Any, source: Mapping[str, Any]) -> dict[str, Any]:
         if quotient and "head_dim" not in source:
             continue
         key = next((k for k in (field.name, *ALIASES.get(field.name, ())) if k in out), field.name)
-        out[key] = list(value) if isinstance(value, tuple) else value
+        out[key] = _plain(value)
     return out
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as the lists that JSON gives back."""
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
