@@ -73,7 +73,8 @@ class BigVGANConfig:
     def __post_init__(self):
         need = lambda condition, sentence: require(condition, "bigvgan_config", sentence)
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
-        need(len(rates) == len(kernels) and all(k >= r and (k - r) % 2 == 0 for r, k in zip(rates, kernels)),
+        need(len(rates) == len(kernels)
+             and all(k >= r and (k - r) % 2 == 0 for r, k in zip(rates, kernels, strict=True)),
              "upsample_kernel_sizes must exceed upsample_rates, one by one, by an even number")
         need(self.upsample_initial_channel % 2 ** len(rates) == 0,
              "upsample_initial_channel must halve at each of upsample_rates")

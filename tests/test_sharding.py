@@ -14,7 +14,7 @@ from omni_jax import OmniError, sharding
 from omni_jax.config import OmniConfig
 from omni_jax.data.batch import collate
 from omni_jax.inference import generate
-from omni_jax.inference.omni import abstract_thinker
+from omni_jax.inference.networks import abstract_networks
 from omni_jax.inference.sampling import Sampling
 from omni_jax.models.thinker import Thinker
 from omni_jax.weights.names import leaves
@@ -130,7 +130,7 @@ def test_every_split_gives_the_same_answers(expected, size, split):
     """With the releases' head counts; the 3B's other splits are left to the slow suite."""
     path, logits, tokens = expected(size)
     omni, split_logits, split_tokens = answers(path, name(split))
-    _, abstract = abstract_thinker(omni.config.thinker_config, omni.network.mesh, "float32")
+    _, abstract = abstract_networks(omni.config, omni.network.mesh, "float32")["thinker"]
     jax.tree.map(lambda leaf, wanted: leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim) or pytest.fail(),
                  omni.network.params, abstract)
     assert np.abs(split_logits - logits).max() / np.abs(logits).max() < 1e-5

@@ -9,29 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
 
-from omni_jax.config import ThinkerConfig
 from omni_jax.data.batch import Batch
 from omni_jax.data.buckets import PREFILL_CHUNK, bucket, power_of_two
 from omni_jax.inference import steps
+from omni_jax.inference.networks import Network
 from omni_jax.inference.sampling import Sampling
 from omni_jax.inference.steps import DecodeState
 from omni_jax.models.kv_cache import KVCache
 
 SMALLEST_CACHE = 128  # slots; shorter ones would only add programs to compile
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network on its mesh: what the jitted steps need. `ends`: the tokens that end a reply."""
-
-    config: ThinkerConfig
-    graphdef: nnx.GraphDef
-    params: dict
-    mesh: Mesh
-    ends: tuple[int, ...]
 
 
 @dataclasses.dataclass

@@ -1,7 +1,6 @@
 """The facade: `load` a checkpoint, then ask it. See the README for ten lines that work."""
 
 import dataclasses
-import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -11,19 +10,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from omni_jax import sharding
-from omni_jax.config import OmniConfig, ThinkerConfig, read_json_object
+from omni_jax.config import OmniConfig, read_json_object
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.data.processor import Processor
 from omni_jax.data.tokenizer import StreamDecoder
 from omni_jax.errors import OmniError
 from omni_jax.inference import generate as generation
 from omni_jax.inference import steps
-from omni_jax.inference.generate import Network, Session
+from omni_jax.inference.generate import Session
+from omni_jax.inference.networks import Network, abstract_networks
 from omni_jax.inference.sampling import Sampling, row_seeds, whole_number
-from omni_jax.models.thinker import Thinker
 from omni_jax.weights import load_params
 
 Conversation = Sequence[dict[str, Any]]
@@ -65,17 +63,10 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress:
     processor = Processor.load(directory, config)
     settings = _generation_config(directory)
     ends, sampling = _ends(settings, config, directory), _default_sampling(settings, directory)
-    graphdef, abstract = abstract_thinker(config.thinker_config, mesh, dtype)
-    params = load_params(directory, config, abstract, progress=progress)
-    return Omni(config, Network(config.thinker_config, graphdef, params, mesh, ends), processor, sampling)
-
-
-def abstract_thinker(config: ThinkerConfig, mesh: Mesh, dtype: Any, scanned: bool | None = None) -> tuple[Any, dict]:
-    """(graphdef, abstract params) of the Thinker in the form that decodes fastest on the mesh's devices: layers
-    stacked and scanned on TPU, apart elsewhere (see models.layers.each), unless `scanned` says which."""
-    if scanned is None:
-        scanned = mesh.devices.flat[0].platform == "tpu"
-    return sharding.abstract(functools.partial(Thinker, scanned=scanned), config, mesh, dtype)
+    networks = abstract_networks(config, mesh, dtype, names=["thinker"])
+    params = load_params(directory, config, {name: tree for name, (_, tree) in networks.items()}, progress=progress)
+    thinker = Network(config.thinker_config, networks["thinker"][0], params["thinker"], mesh, ends)
+    return Omni(config, thinker, processor, sampling)
 
 
 class Omni:

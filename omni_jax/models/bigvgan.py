@@ -117,7 +117,7 @@ class BigVGAN(nnx.Module):
         self.last = Conv1d(rngs, C, 1, 7, 1, dtype, bias=False)
 
     def __call__(self, mel: jax.Array, frames: jax.Array) -> jax.Array:
-        """mel [B, T, M], of which each row has `frames` (int32 [B], 1 or more) -> [B, T * samples of a frame] in [-1, 1];
+        """mel [B, T, M], of which each row has `frames` (int32 [B], 1 or more) -> [B, T * samples of a frame];
         what lies after a row's end has no meaning."""
         blocks = len(self.config.resblock_kernel_sizes)
         h = jnp.where((jnp.arange(mel.shape[1]) < frames[:, None])[..., None], normalized(mel), 0)

@@ -81,7 +81,8 @@ class DiTLayer(nnx.Module):
     """Attention over neighbouring blocks and an MLP, both modulated and gated by the time."""
 
     def __init__(self, rngs: nnx.Rngs, config: DiTConfig, dtype: Any):
-        D, N, H, F = config.hidden_size, config.num_attention_heads, config.head_dim, config.hidden_size * config.ff_mult
+        D, N, H = config.hidden_size, config.num_attention_heads, config.head_dim
+        F = D * config.ff_mult
         heads = lambda: Linear(rngs, (D,), (N, H), ("heads", "head_dim", "embed"), dtype, bias=True)
         self.modulation = Linear(rngs, (D,), (6, D), (None, "mlp", "embed"), dtype, bias=True)
         self.q, self.k, self.v = heads(), heads(), heads()
@@ -146,8 +147,7 @@ class DiT(nnx.Module):
         return (frames + jnp.swapaxes(voices, 0, 1)[:, :, None, None]).reshape(-1, *frames.shape[2:])
 
     def view(self, first: jax.Array, frames: jax.Array, blocks: int, current: jax.Array) -> View:
-        """Of `blocks` blocks from the clip's block `first` (int32 []), of which the clip's rows have `frames` (int32 [B],
-        counted from there)."""
+        """Of `blocks` blocks from the clip's block `first` (int32 []), of which each row has `frames` (int32 [B])."""
         T = self.config.block_size
         positions = (first * T + jnp.arange(blocks * T)).reshape(blocks, T, 1, 1).astype(jnp.float32)
         angles = positions * rope.inverse_frequencies(self.config.head_dim, self.config.rope_theta)

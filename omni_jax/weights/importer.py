@@ -25,26 +25,27 @@ _SHOWN = 3  # how many names an error lists before it only counts
 
 @dataclasses.dataclass(frozen=True)
 class Matched:
-    """A checkpoint's tensors in our order: per row of the name table its layers, and what is carried along unread."""
+    """A checkpoint's tensors in our order: per row of the name tables its layers, and what is carried along unread."""
 
-    thinker: list[tuple[Row, list[Tensor]]]
+    rows: list[tuple[Row, list[Tensor]]]
     carried: list[Tensor]
 
 
 def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, progress: bool = False) -> dict:
-    """The Thinker's parameters from a Hugging Face directory.
+    """The parameters of the networks that are roots of `abstract`, from a Hugging Face directory.
 
     Args:
-      abstract: nested dict of `jax.ShapeDtypeStruct` with shardings; its paths and shapes must be those of the table.
+      abstract: nested dict of `jax.ShapeDtypeStruct` with shardings; its paths and shapes must be those of the tables.
       progress: show a bar on stderr if it takes over a second.
     Returns: the same tree of arrays, in the abstract leaves' types and shardings.
     Raises: OmniError naming missing, unknown, doubled or misshaped tensors, before any is read.
     """
     check_tree(abstract, config)
     matched = match(read_directory(directory), config, directory)
+    found = [(row, layers) for row, layers in matched.rows if row.section.network in abstract]
     wanted, params = dict(leaves(abstract)), {}
-    with progress_bar(sum(math.prod(row.shape) for row, _ in matched.thinker), "loading", progress, " weights") as bar:
-        for row, layers in matched.thinker:
+    with progress_bar(sum(math.prod(row.shape) for row, _ in found), "loading", progress, " weights") as bar:
+        for row, layers in found:
             paths = row.leaf_paths(wanted)
             if paths == [row.path]:
                 params[row.path] = _place(row, layers, wanted[row.path])
@@ -57,7 +58,7 @@ def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, 
 
 
 def match(tensors: Mapping[str, Tensor], config: OmniConfig, where: str | Path = "checkpoint") -> Matched:
-    """Pairs a checkpoint's tensors with the name table. Raises OmniError unless they fit exactly."""
+    """Pairs a checkpoint's tensors with the name tables. Raises OmniError unless they fit exactly."""
     found, carried = _sort(tensors, config, where)
     table = rows(config)
     expected = {name: row for row in table for name in row.names()}
@@ -68,14 +69,14 @@ def match(tensors: Mapping[str, Tensor], config: OmniConfig, where: str | Path =
 
 
 def _sort(tensors: Mapping[str, Tensor], config: OmniConfig, where) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """({hub name without prefix: tensor}, carried tensors), with doubles across the two schemes refused."""
-    prefix, found, carried = config.thinker_prefix, {}, []
+    """({hub name: tensor}, carried tensors), with doubles across the two schemes refused."""
+    found: dict[str, Tensor] = {}
+    carried = []
     for name, tensor in tensors.items():
-        if prefix and name.startswith(CARRIED_PREFIXES):
+        if config.thinker_prefix and config.token2wav_config is None and name.startswith(CARRIED_PREFIXES):
             carried.append(tensor)
             continue
-        # A name outside the prefix keeps a mark that no row has, so that it is reported as unknown.
-        key = canonical(name[len(prefix):]) if name.startswith(prefix) else "?" + name
+        key = canonical(name)
         if key in found:
             raise OmniError(f"{where}: tensor {name} is doubled: {found[key].name} is the same tensor by another name; "
                             "keep one of the two")
@@ -84,7 +85,7 @@ def _sort(tensors: Mapping[str, Tensor], config: OmniConfig, where) -> tuple[dic
 
 
 def _refuse_names(found: Mapping[str, Tensor], expected: Mapping[str, Row], config: OmniConfig, where) -> None:
-    missing = [config.thinker_prefix + name for name in expected if name not in found]
+    missing = [name for name in expected if name not in found]
     unknown = [tensor.name for name, tensor in found.items() if name not in expected]
     if missing and unknown:
         raise OmniError(f"{where}: {_list(missing, 'missing')}, and {_list(unknown, 'unknown')}; the checkpoint is not "
@@ -95,6 +96,9 @@ def _refuse_names(found: Mapping[str, Tensor], expected: Mapping[str, Row], conf
     if unknown == [config.thinker_prefix + "lm_head.weight"]:
         raise OmniError(f"{where}: tensor {unknown[0]} is unknown, because config.json sets tie_word_embeddings; "
                         "set it to false, or remove the tensor")
+    if unknown and all(name.startswith(("talker.", "token2wav.")) for name in unknown) and config.talker_config is None:
+        raise OmniError(f"{where}: {_list(unknown, 'unknown')}, because config.json describes no speaking networks or "
+                        "sets enable_audio_output to false; correct it, or remove the tensors")
     if unknown:
         raise OmniError(f"{where}: {_list(unknown, 'unknown')}; remove what is not of this model, or correct "
                         f"config.json{_layer_hint(config)}")
@@ -155,10 +159,10 @@ def _copy(row: Row, tensor: Tensor, span: tuple[slice, ...], out: np.ndarray) ->
         axes = [ours.pop(0) for _ in word.split(".")]
         if "*" in word:  # several axes there, one here: take them whole, and cut after the reshape
             pick_file += [slice(None)] * len(word.split("*"))
-            split.append(math.prod(row.sizes[letter] for letter in word.split("*")))
+            split.append(math.prod(map(row.size, word.split("*"))))
             pick_ours.append(axes[0])
             continue
-        inner = [row.sizes[letter] for letter in word.split(".")][1:]
+        inner = [row.size(letter) for letter in word.split(".")][1:]
         step = math.prod(inner)
         pick_file.append(slice(axes[0].start * step, axes[0].stop * step))
         split += [axes[0].stop - axes[0].start, *inner]
@@ -166,8 +170,9 @@ def _copy(row: Row, tensor: Tensor, span: tuple[slice, ...], out: np.ndarray) ->
     out[...] = source[tuple(pick_file)].reshape(split)[tuple(pick_ours)]
 
 
-def thinker_tensors(matched: Matched, config: OmniConfig) -> Iterator[Tensor]:
-    """The Thinker's tensors under their hub names, layer by layer, unchanged otherwise."""
-    found = {row.path: layers for row, layers in matched.thinker}
-    for row, layer in in_file_order([row for row, _ in matched.thinker]):
-        yield dataclasses.replace(found[row.path][layer], name=config.thinker_prefix + row.name_of(layer))
+def ordered_tensors(matched: Matched) -> Iterator[Tensor]:
+    """The tensors under their hub names, layer by layer, unchanged otherwise."""
+    found = {row.path: layers for row, layers in matched.rows}
+    for row, layer in in_file_order([row for row, _ in matched.rows]):
+        yield dataclasses.replace(found[row.path][layer], name=row.name_of(layer))
+    yield from matched.carried

@@ -3,7 +3,7 @@ shapes, so they are not stacked: their lines are written out from the configurat
 
 from collections.abc import Iterator
 
-from omni_jax.speech_config import BigVGANConfig, DiTConfig
+from omni_jax.config import BigVGANConfig, DiTConfig
 
 DIT_LEGEND = {
     "D": "hidden_size", "L": "num_hidden_layers", "N": "num_attention_heads", "H": "head_dim",
@@ -70,7 +70,8 @@ def _ecapa_lines(config: DiTConfig) -> Iterator[str]:
         path, name = f"speaker/blocks/{i - 1}", f"{theirs}.blocks.{i}"
         yield from _pair(f"{path}/before", f"{name}.tdnn1.conv", f"{C} {C} 1")
         for j in range(config.enc_res2net_scale - 1):
-            yield from _pair(f"{path}/groups/{j}", f"{name}.res2net_block.blocks.{j}.conv", f"{group} {group} {taps[i]}")
+            yield from _pair(f"{path}/groups/{j}", f"{name}.res2net_block.blocks.{j}.conv",
+                             f"{group} {group} {taps[i]}")
         yield from _pair(f"{path}/after", f"{name}.tdnn2.conv", f"{C} {C} 1")
         yield from _pair(f"{path}/squeeze", f"{name}.se_block.conv1", f"S {C} 1")
         yield from _pair(f"{path}/excite", f"{name}.se_block.conv2", f"{C} S 1")

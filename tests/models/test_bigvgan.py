@@ -1,6 +1,5 @@
 """The vocoder beside the reference's, and what its windows rest on."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import torch
 from flax import nnx
 
 from omni_jax.models import bigvgan
-from tests.models.token2wav import TINY, config_of, ours, reference, relative
+from tests.models.token2wav import TINY, ours, reference, relative
 
 
 def mel_of(frames, batch=1, bins=14, seed=0):
@@ -18,7 +17,7 @@ def mel_of(frames, batch=1, bins=14, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    graphdef, params = ours(reference(), config_of(TINY))
+    graphdef, params = ours(reference(), TINY)
     return nnx.merge(graphdef, params).bigvgan
 
 
@@ -37,7 +36,7 @@ def test_filter_is_the_references():
 def test_waveform(model, frames):
     mel = mel_of(frames)
     wave = expected(mel)
-    assert 0.05 < np.abs(wave).max() < 1 or frames < 7  # neither silent nor clipped
+    assert np.abs(wave).max() > 0.05 and (np.abs(wave) == 1).mean() < 0.1  # neither silent nor clipped
     assert relative(model(mel, jnp.array([frames]))[0], wave) < 1e-5
 
 

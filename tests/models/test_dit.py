@@ -35,7 +35,7 @@ def in_blocks(x, blocks, axis=1):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["apart", "stacked"])
 def model(request):
-    graphdef, params = ours(reference(), CONFIG, scanned=request.param)
+    graphdef, params = ours(reference(), TINY, scanned=request.param)
     return nnx.merge(graphdef, params).dit
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from flax import nnx
 
-from tests.models.token2wav import TINY, config_of, ours, reference, relative
+from tests.models.token2wav import TINY, ours, reference, relative
 
 
 @pytest.mark.parametrize("frames", [5, 31, 200])
 def test_voice_of_a_recording(frames):
-    graphdef, params = ours(reference(), config_of(TINY))
+    graphdef, params = ours(reference(), TINY)
     mel = np.random.default_rng(frames).normal(size=(2, frames, 14)).astype(np.float32)
     with torch.no_grad():
         expected = reference().code2wav_dit_model.input_embed.spk_encoder(torch.tensor(mel))

@@ -2,20 +2,19 @@
 
 import functools
 import json
-import re
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import torch
 from transformers import Qwen2_5OmniToken2WavConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniToken2WavModel
 
 from omni_jax import sharding
-from omni_jax.config import Token2WavConfig, _read
+from omni_jax.config import OmniConfig, Token2WavConfig
 from omni_jax.models.token2wav import Token2Wav
-from omni_jax.weights.names import nest
-from omni_jax.weights.token2wav_names import BIGVGAN_LEGEND, DIT_LEGEND, bigvgan_table, dit_table
+from omni_jax.weights.names import check_tree, nest, rows
+from tests import tiny
 
 RELEASE = json.loads(Path("configs/qwen2.5-omni-7b.json").read_text())["token2wav_config"]
 # No two sizes are equal by accident; the query width (3 x 10) is not the hidden size; Res2Net has a chain of groups.
@@ -35,12 +34,8 @@ TINY = {
 }  # fmt: skip
 
 
-def config_of(data: dict) -> Token2WavConfig:
-    return _read(Token2WavConfig, data, "token2wav_config")
-
-
 @functools.cache
-def reference(seed: int = 0, release: bool = False, part: str = "") -> torch.nn.Module:
+def reference(seed: int = 0, release: bool = False) -> torch.nn.Module:
     """The reference with random weights, in float32."""
     config = Qwen2_5OmniToken2WavConfig(**(RELEASE if release else TINY))
     generator = torch.Generator().manual_seed(seed)
@@ -60,49 +55,33 @@ def _draw(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torc
     if "codec_embed" in name:
         return noise
     fan_in = shape[0] * shape[2] / 3 if ".ups." in name else np.prod(shape[1:])
-    gain = 0.3 if "conv_post" in name else 0.6 if "resblocks" in name else 0.7 if "attn_norm" in name or "norm_out" in name else 1.2
+    gains = {"conv_post": 0.3, "resblocks": 0.6, "attn_norm": 0.7, "norm_out": 0.7}
+    gain = next((gain for part, gain in gains.items() if part in name), 1.2)
     return gain * noise / fan_in**0.5
 
 
-def ours(model: torch.nn.Module, config: Token2WavConfig, mesh: str = "", scanned: bool = False):
-    """(graphdef, params) with the reference's weights, laid out by the name tables."""
+def ours(model: torch.nn.Module, data: dict, mesh: str = "data=1", scanned: bool = False):
+    """(graphdef, params) with the reference's weights, by the name tables."""
+    config = omni_config(data)
     build = functools.partial(Token2Wav, scanned=scanned)
-    graphdef, abstract = sharding.abstract(build, config, sharding.make_mesh(mesh or "data=1"))
+    graphdef, abstract = sharding.abstract(build, config.token2wav_config, sharding.make_mesh(mesh))
+    check_tree({"token2wav": abstract}, config)
     state, flat = model.state_dict(), {}
-    for part, table, legend in ((config.dit_config, dit_table, DIT_LEGEND),
-                                (config.bigvgan_config, bigvgan_table, BIGVGAN_LEGEND)):
-        sizes = {letter: _value(part, text) for letter, text in legend.items()}
-        for line in table(part).splitlines():
-            path, name, *layout = line.split()
-            layers = range(sizes["L"]) if "#" in name else [None]
-            shape = [int(axis) if axis.isdecimal() else sizes[axis] for word in layout for axis in word.split(".")]
-            values = [state.pop(name.replace("#", str(i))).numpy().reshape(shape) for i in layers]
-            if layers == [None]:
-                flat[path] = values[0]
-            elif scanned:
-                flat[path] = np.stack(values)
-            else:
-                flat |= {path.replace("/layers/", f"/layers/{i}/"): value for i, value in enumerate(values)}
+    for row in rows(config, ["token2wav"]):
+        values = [state.pop(name.removeprefix("token2wav.")).numpy().reshape(row.layer_shape) for name in row.names()]
+        paths = row.leaf_paths({row.path} if scanned else {})
+        flat |= dict(zip(paths, values if len(paths) == len(values) else [np.stack(values)], strict=True))
     assert not state, list(state)
-    return graphdef, place(nest(flat), abstract)
+    params = nest({path.removeprefix("token2wav/"): value for path, value in flat.items()})
+    return graphdef, jax.tree.map(lambda x, wanted: jax.device_put(x, wanted.sharding), params, abstract)
 
 
-def place(tree, abstract):
-    """Arrays under the abstract tree's shardings; paths and shapes must be its own."""
-    import jax
-
-    assert jax.tree.structure(tree) == jax.tree.structure(abstract)
-    return jax.tree.map(lambda x, wanted: jax.device_put(_same_shape(x, wanted), wanted.sharding), tree, abstract)
+def omni_config(data: dict) -> OmniConfig:
+    return OmniConfig.from_json({**tiny.config("7b"), "enable_audio_output": True, "token2wav_config": data})
 
 
-def _same_shape(x, wanted):
-    assert x.shape == wanted.shape
-    return jnp.asarray(x)
-
-
-def _value(part, text: str) -> int:
-    first, *rest = re.split(r" \* ", text)
-    return getattr(part, first) * int(np.prod([getattr(part, name) for name in rest]))
+def config_of(data: dict) -> Token2WavConfig:
+    return omni_config(data).token2wav_config
 
 
 def relative(a, b) -> float:

@@ -5,7 +5,7 @@ from tests.weights import checkpoints
 
 @pytest.fixture(scope="session")
 def config():
-    return checkpoints.omni_config()
+    return checkpoints.omni_config(speech=True)
 
 
 @pytest.fixture(scope="session")
