@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from omni_jax.errors import OmniError
+from omni_jax.errors import require as _require
+from omni_jax.speech_config import BigVGANConfig, DiTConfig, Token2WavConfig  # noqa: F401 (read here, named here)
 
 # Spellings that mean the same: ours (left) and the others found in published checkpoints.
 ALIASES = {
     "hidden_size": ("dim",),
     "depth": ("num_hidden_layers",),
+    "num_hidden_layers": ("depth",),
+    "num_attention_heads": ("heads",),
     "rope_parameters": ("rope_scaling",),
     "audio_token_index": ("audio_token_id",),
     "image_token_index": ("image_token_id",),
@@ -28,7 +32,8 @@ FIXED = {"hidden_act": "silu", "activation_function": "gelu", "use_sliding_windo
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 # Endings of fields that may be 0; other numbers are sizes, rates, bases. (The 3B's Talker gives its widths no section.)
-MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes", "talker_config.mrope_section")
+MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes", "look_ahead_layers", "look_backward_layers",
+            "talker_config.mrope_section")
 _MISSING = dataclasses.MISSING
 
 
@@ -164,11 +169,6 @@ class TalkerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Token2WavConfig:
-    """Codes to sound."""
-
-
-@dataclasses.dataclass(frozen=True)
 class OmniConfig:
     """A whole checkpoint; without speech, the last two networks are None. `source` is the JSON it was read from:
     `to_json` lays the fields over it, so that what this code does not use survives a round trip."""
@@ -244,11 +244,6 @@ def read_json_object(path: Path, advice: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise OmniError(f"{path}: must hold a JSON object, not a {type(data).__name__}; {advice}")
     return data
-
-
-def _require(condition: bool, where: str, sentence: str) -> None:
-    if not condition:
-        raise OmniError(f"{where}: {sentence}")
 
 
 def _check_decoder(config: Any, where: str) -> None:
@@ -339,9 +334,9 @@ def _write(config: Any, source: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if field.name in ("rope_theta", "mrope_section"):
             rope_key = "rope_scaling" if "rope_scaling" in out else "rope_parameters"
-            out[rope_key] = {"rope_type": "default", **(out.get(rope_key) or {})}
-            if field.name == "mrope_section" or field.name in out[rope_key] or "rope_theta" not in out:
-                out[rope_key][field.name] = _plain(value)
+            rope = {"rope_type": "default", **(out.get(rope_key) or {})}
+            if field.name == "mrope_section" or field.name in rope or "rope_theta" not in out:
+                out[rope_key] = {**rope, field.name: _plain(value)}
                 continue
         quotient = field.name == "head_dim" and value == config.hidden_size // config.num_attention_heads
         if quotient and "head_dim" not in source:

@@ -73,7 +73,7 @@ def _sort(tensors: Mapping[str, Tensor], config: OmniConfig, where) -> tuple[dic
     found: dict[str, Tensor] = {}
     carried = []
     for name, tensor in tensors.items():
-        if config.thinker_prefix and name.startswith(CARRIED_PREFIXES):
+        if config.thinker_prefix and config.token2wav_config is None and name.startswith(CARRIED_PREFIXES):
             carried.append(tensor)
             continue
         key = canonical(name)

@@ -19,6 +19,8 @@ from omni_jax.weights.speakers import Speaker
 
 _CHUNK = 1 << 18  # numbers drawn at a time, in float32
 _BIAS, _SCALE = 0.02, 0.1  # standard deviations of biases, and of norm scales around 1
+# Parts of Token2Wav that add up over many layers: drawn as the others, their mel and waveform would only clip.
+_QUIETER = {"bigvgan/resblocks": 0.4, "bigvgan/last": 0.2, "dit/layers/modulation": 0.5, "dit/modulation": 0.5}
 _SPEAKERS = {"Chelsie": 151872, "Ethan": 151870}  # the released voices and their first tokens
 _REFERENCE_FRAMES = 300  # 3 s of reference mel
 
@@ -62,8 +64,11 @@ def _distribution(row: Row, gain: float) -> tuple[np.float32, np.float32]:
         return np.float32(1), np.float32(_SCALE)
     if row.path.endswith("/bias"):
         return np.float32(0), np.float32(_BIAS)
-    if row.path.endswith("/embed/weight"):
+    if row.path.endswith("embed/weight") and not row.path.endswith("patch_embed/weight"):
         return np.float32(0), np.float32(1)
+    if row.path.endswith(("/alpha", "/beta")):  # logarithms
+        return np.float32(0), np.float32(0.3)
+    gain *= next((share for part, share in _QUIETER.items() if part in row.path), 1)
     return np.float32(0), np.float32(gain / math.sqrt(math.prod(row.file_shape[1:])))
 
 

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from omni_jax.weights.token2wav_names import BIGVGAN_LEGEND, DIT_LEGEND, bigvgan_table, dit_table
+
 # A path here, the name in Hugging Face files, the layout of one layer.
 _DECODER = """
 decoder/layers/attention_norm/scale      model.layers.#.input_layernorm.weight              D
@@ -117,4 +119,6 @@ SECTIONS = (
         "G": "hidden_size * spatial_merge_size * spatial_merge_size",
     }, _VISION),
     Section("talker", "talker_config", {**_DECODER_LEGEND, "E": "embedding_size"}, _TALKER),
+    Section("token2wav", "token2wav_config.dit_config", DIT_LEGEND, dit_table),
+    Section("token2wav", "token2wav_config.bigvgan_config", BIGVGAN_LEGEND, bigvgan_table),
 )  # fmt: skip
