@@ -11,8 +11,7 @@ from omni_jax.data.tokenizer import StreamDecoder, Tokenizer
 from omni_jax.errors import OmniError
 from omni_jax.inference.sampling import Sampling
 from omni_jax.inference.speech import Speaking
-
-SAMPLE_RATE = 24_000  # samples a second
+from omni_jax.inference.token2wav import SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,30 +15,30 @@ from omni_jax.inference.replies import Options
 from omni_jax.inference.sampling import Sampling, whole_number
 from omni_jax.inference.speech import Speaking
 from omni_jax.inference.stream import Push
+from omni_jax.inference.token2wav import Synthesizer
 from omni_jax.weights import Speaker
 
 DEFAULT = "Chelsie"
-SOLVES = ("block", "whole")
 
 
 def checked_solve(solve: Any) -> str:
     """`solve` itself. Raises OmniError."""
-    if solve not in SOLVES:
-        raise OmniError(f"solve is {solve!r}; it must be one of {', '.join(SOLVES)}")
+    if solve not in token2wav.SOLVES:
+        raise OmniError(f"solve is {solve!r}; it must be one of {', '.join(token2wav.SOLVES)}")
     return solve
 
 
 class Voices:
-    """What speaks. `token2wav`: what token2wav.prepare gave; `speakers`: by name, possibly none."""
+    """What speaks. `speakers`: by name, possibly none."""
 
-    def __init__(self, config: OmniConfig, talker: Network, network: Any, speakers: Mapping[str, Speaker],
+    def __init__(self, config: OmniConfig, talker: Network, synthesizer: Synthesizer, speakers: Mapping[str, Speaker],
                  directory: Path):
-        self.config, self.talker, self.network, self.speakers = config, talker, network, dict(speakers)
+        self.config, self.talker, self.synthesizer, self.speakers = config, talker, synthesizer, dict(speakers)
         self.directory = directory
         size = config.thinker_config.text_config.vocab_size
         for name, speaker in self.speakers.items():
             whole_number(f"{directory}: speaker {name}'s bos_token", speaker.bos_token, 0, size - 1)
-        self._voice = functools.cache(lambda name: token2wav.encode_speaker(network, self.speakers[name]))
+        self._voice = functools.cache(lambda name: token2wav.encode_speaker(synthesizer, self.speakers[name]))
 
     def name(self, speaker: Any) -> str:
         """The speaker of that name, or of none. Raises OmniError."""
@@ -66,16 +66,16 @@ class Voices:
         """What makes sounds of the codes of a batch whose rows have these seeds."""
         voices = [self._voice(name)] * len(seeds)
         if solve == "whole":
-            return _Whole(lambda codes: token2wav.synthesize(self.network, voices, codes, seeds, solve="whole"))
-        session = token2wav.begin(self.network, voices, seeds)
+            return _Whole(lambda codes: token2wav.synthesize(self.synthesizer, voices, codes, seeds, solve="whole"))
+        session = token2wav.begin(self.synthesizer, voices, seeds)
         return lambda codes, ended: token2wav.push(session, codes, ended)
 
     def synthesize(self, codes: Any, name: str, solve: str, seeds: np.ndarray, noise: Any) -> np.ndarray:
         """float32 [samples] of one row of codes. Raises OmniError."""
-        token2wav.check_codes(self.config.token2wav_config, codes)
-        noise = None if noise is None else [noise]
-        waveform, = token2wav.synthesize(self.network, [self._voice(name)], [np.asarray(codes, np.int32)], seeds,
-                                         solve=solve, noise=noise)
+        config = self.config.token2wav_config
+        codes = token2wav.check_codes(config, codes)
+        noise = None if noise is None else [token2wav.check_noise(config, noise, codes)]
+        waveform, = token2wav.synthesize(self.synthesizer, [self._voice(name)], [codes], seeds, solve, noise)
         return waveform
 
 
