@@ -1,6 +1,7 @@
 """The speaking half against the PyTorch reference: the Talker alone, and its greedy codes after a greedy text."""
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from omni_jax.inference import generate, stream
 from omni_jax.inference.sampling import Sampling
 from omni_jax.inference.speech import Speaking
 
+SOUNDED = 30  # codes of which sound is made
 TOKENS, CODES = 40, 200  # of the greedy reply and its speech, which nothing ends
 DIFFERENT = 20  # codes of each row that must differ from one another: a Talker that repeats one code proves nothing
 PENALTY = 1.05
@@ -108,6 +110,31 @@ def _recorded(reference: Any, never: list[int]) -> Iterator[dict[str, Any]]:
         reference.talker.generate, reference.token2wav.forward = generate_codes, forward
 
 
+def waveform_error(omni: Any, reference: Any, codes: np.ndarray, speaker: str) -> float:
+    """The waveform of codes from the same noise by the whole-clip solve: our distance from the reference in float64,
+    as a multiple of its own in float32."""
+    rng, voice = np.random.default_rng(3), omni.speakers[speaker]
+    config = omni.config.token2wav_config.dit_config
+    noise = rng.normal(size=(len(codes) * config.repeats, config.mel_dim)).astype(np.float32)
+    ours = omni.token2wav(codes, speaker=speaker, solve="whole", noise=noise)
+    theirs = _their_waveform(reference.token2wav, codes, voice, noise)
+    exact = _their_waveform(copy.deepcopy(reference.token2wav).double(), codes, voice, noise)
+    return float(np.abs(ours - exact).max() / np.abs(theirs - exact).max())
+
+
+def _their_waveform(model: Any, codes: np.ndarray, voice: Any, noise: np.ndarray) -> np.ndarray:
+    """It draws its own noise: as wide as its longest clip, of which it takes the start."""
+    import torch
+
+    dtype = next(model.parameters()).dtype
+    drawn, torch.randn = torch.randn, lambda *_, **__: torch.tensor(noise, dtype=dtype)[None]
+    try:
+        return model(torch.tensor(codes)[None], torch.tensor(voice.cond, dtype=dtype),
+                     torch.tensor(voice.ref_mel, dtype=dtype)).reshape(-1).numpy()
+    finally:
+        torch.randn = drawn
+
+
 def compare(omni: Any, reference: Any, prompts: list[Prompt], inputs: dict, relative: Any, part: float,
             end_to_end: float) -> Iterator[tuple[str, float, float]]:
     """(what, error, bar) of the speech of one batch."""
@@ -121,4 +148,5 @@ def compare(omni: Any, reference: Any, prompts: list[Prompt], inputs: dict, rela
                                                             strict=True)]
     yield "their logits, the worst step", max(steps), end_to_end
     fewest = min(len(set(row.tolist())) for row in their_codes)
+    yield "waveform, in their own roundings", waveform_error(omni, reference, their_codes[0, :SOUNDED], speaker), 4.0
     yield f"different codes short of {DIFFERENT}", float(max(0, DIFFERENT - fewest)), 0.0
