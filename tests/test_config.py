@@ -63,8 +63,10 @@ def test_without_speech_there_is_none(change):
 
 @pytest.mark.parametrize("change, message", [
     ({"head_dim": None}, "field head_dim is missing"), ({"head_dim": 18}, "half of head_dim 18"),
-    ({"num_key_value_heads": 2}, "must be a multiple"), ({"vocab_size": 320}, "tts_codec_mask_token_id 320 lies outside"),
-    ({"embedding_size": 96}, "embedding_size 96 must equal"), ({"tts_text_pad_token_id": 487}, "outside the vocabulary"),
+    ({"num_key_value_heads": 2}, "must be a multiple"),
+    ({"vocab_size": 320}, "tts_codec_mask_token_id 320 lies outside"),
+    ({"embedding_size": 96}, "embedding_size 96 must equal"),
+    ({"tts_text_pad_token_id": 487}, "outside the vocabulary"),
     ({"rope_scaling": {"mrope_section": [2, -1, 7]}}, "mrope_section: -1 must be 0 or more"),
     ({"tts_codec_pad_token_id": None}, "field tts_codec_pad_token_id is missing"),
 ], ids=lambda value: str(value)[:30])

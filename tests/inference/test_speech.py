@@ -51,7 +51,6 @@ def test_streamed_equals_generated(talking, codes, options):
 
 def test_speech_ends_at_an_end(talking):
     free = talking.generate(HI, max_new_tokens=7, talker_max_new_tokens=60, talker_temperature=0).codes.tolist()
-    assert len(free) == 60
     end = next(code for code in reversed(free[:40]) if free.index(code) > 14)
     length = free.index(end)
     talker = dataclasses.replace(talking.voices.talker, ends=(end,))
