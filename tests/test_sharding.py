@@ -138,14 +138,14 @@ def test_every_split_gives_the_same_answers(expected, size, split):
 
 
 @pytest.mark.parametrize("size, model, q, o, k", [
-    # 12 query and 4 kv heads.
-    ("7b", 2, P(None, "model", None, "fsdp"), P(None, "fsdp", "model", None), P(None, "model", None, "fsdp")),
-    ("7b", 4, P(None, "model", None, "fsdp"), P(None, "fsdp", "model", None), P(None, "model", None, "fsdp")),
-    ("7b", 8, P(None, None, "model", None), P(None, None, None, "model"), P(None, None, "model", None)),
+    # 12 query and 4 kv heads; output projections are stored flat and keep their heads whole.
+    ("7b", 2, P(None, "model", None, "fsdp"), P(None, "fsdp", "model"), P(None, "model", None, "fsdp")),
+    ("7b", 4, P(None, "model", None, "fsdp"), P(None, "fsdp", "model"), P(None, "model", None, "fsdp")),
+    ("7b", 8, P(None, None, "model", None), P(None, "model", None), P(None, None, "model", None)),
     # 14 and 2: on four devices both fall to the rows of a head.
-    ("3b", 2, P(None, "model", None, "fsdp"), P(None, "fsdp", "model", None), P(None, "model", None, "fsdp")),
-    ("3b", 4, P(None, None, "model", "fsdp"), P(None, "fsdp", None, "model"), P(None, None, "model", "fsdp")),
-    ("3b", 8, P(None, None, "model", None), P(None, None, None, "model"), P(None, None, "model", None)),
+    ("3b", 2, P(None, "model", None, "fsdp"), P(None, "fsdp", "model"), P(None, "model", None, "fsdp")),
+    ("3b", 4, P(None, None, "model", "fsdp"), P(None, "fsdp", None), P(None, None, "model", "fsdp")),
+    ("3b", 8, P(None, None, "model", None), P(None, "model", None), P(None, None, "model", None)),
 ])
 def test_heads_of_the_talkers_on_any_axis(size, model, q, o, k):
     mesh = sharding.make_mesh(f"fsdp={8 // model},model={model}")

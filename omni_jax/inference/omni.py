@@ -101,7 +101,7 @@ class Omni:
                 scores = np.asarray(steps.logits(self.network.graphdef, self.network.params, hidden))[0]
                 rows.append(scores[max(0, first - offset): T - offset])
 
-        generation.read(self.network, collate([prompt], self.config), keep)
+        generation.read(self.network, collate([prompt], self.config, devices=self.network.mesh.size), keep)
         return np.concatenate(rows)
 
     def reply_limit(self, max_new_tokens: Any) -> int:
@@ -135,7 +135,7 @@ class Omni:
         """Prefills a batch of prompts (after the turns of `before`) and draws the first token."""
         context = self.config.thinker_config.text_config.max_position_embeddings
         used = int(before.cache.used) if before else 0
-        batch = collate(prompts, self.config)
+        batch = collate(prompts, self.config, devices=self.network.mesh.size)
         prepared = time.perf_counter() - started
         limits = np.minimum(request.limit, context - used - batch.lengths)
         session = generation.begin(self.network, batch, request.sampling, limits, request.seeds, before,

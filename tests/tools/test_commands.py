@@ -73,7 +73,8 @@ def test_generate_writes_the_sound(talking_7b, talking, tmp_path, capsysbinary):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["--speaker", "Nobody"], "this checkpoint has Chelsie, Ethan"), (["--out", "nowhere/x.wav"], "--out nowhere/x.wav"),
+    (["--speaker", "Nobody"], "this checkpoint has Chelsie, Ethan"),
+    (["--out", "nowhere/x.wav"], "--out nowhere/x.wav"),
     (["--out", "-", "--json"], "choose one"), (["--out", "x.wav", "--talker-top-p", "3"], "talker_top_p is 3.0"),
 ], ids=str)
 def test_generate_refuses_to_speak_in_one_sentence(talking_7b, words, message):

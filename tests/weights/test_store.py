@@ -125,7 +125,7 @@ def test_layers_apart_equal_stacked_ones(store, original, config):
     stacked, tensors = dict(leaves(load_huggingface(original, config, abstract(config)))), read_directory(original)
     for params in (load_huggingface(original, config, apart), restore(store, config, apart)):
         for path, leaf in leaves(params):
-            layer = re.search(r"decoder/layers/(\d+)/", path)
+            layer = re.search(r"/layers/(\d+)/", path)
             whole = stacked[path.replace(f"/{layer[1]}/", "/")][int(layer[1])] if layer else stacked[path]
             np.testing.assert_array_equal(leaf, whole)
         for tensor in params_tensors(params, config):
