@@ -6,16 +6,21 @@ reference's own classes match neither released size, so a missing size is an err
 
 import dataclasses
 import json
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omni_jax.errors import OmniError
+from omni_jax.errors import require as _require
+from omni_jax.speech_config import BigVGANConfig, DiTConfig, Token2WavConfig  # noqa: F401 (read here, named here)
 
 # Spellings that mean the same: ours (left) and the others found in published checkpoints.
 ALIASES = {
     "hidden_size": ("dim",),
     "depth": ("num_hidden_layers",),
+    "num_hidden_layers": ("depth",),
+    "num_attention_heads": ("heads",),
     "rope_parameters": ("rope_scaling",),
     "audio_token_index": ("audio_token_id",),
     "image_token_index": ("image_token_id",),
@@ -26,7 +31,9 @@ FIXED = {"hidden_act": "silu", "activation_function": "gelu", "use_sliding_windo
 # Pictures are normalised by the mean and standard deviation of each colour over CLIP's training set, for [0, 1].
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes")  # endings of fields; other numbers are sizes, rates, bases
+# Endings of fields that may be 0; other numbers are sizes, rates, bases. (The 3B's Talker gives its widths no section.)
+MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes", "look_ahead_layers", "look_backward_layers",
+            "talker_config.mrope_section")
 _MISSING = dataclasses.MISSING
 
 
@@ -47,10 +54,7 @@ class TextConfig:
     head_dim: int
 
     def __post_init__(self):
-        _require(self.num_attention_heads % self.num_key_value_heads == 0, "text_config",
-                 "num_attention_heads must be a multiple of num_key_value_heads")
-        _require(2 * sum(self.mrope_section) == self.head_dim, "text_config",
-                 f"mrope_section {list(self.mrope_section)} must add up to half of head_dim {self.head_dim}")
+        _check_decoder(self, "text_config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,27 +134,67 @@ class ThinkerConfig:
                             ("vision_config.out_hidden_size", self.vision_config.out_hidden_size)):
             _require(width == self.text_config.hidden_size, "thinker_config",
                      f"{name} {width} must equal text_config.hidden_size {self.text_config.hidden_size}")
-        for field in dataclasses.fields(self):
-            if field.name.endswith(MAY_BE_0):
-                value = getattr(self, field.name)
-                _require(0 <= value < self.text_config.vocab_size, "thinker_config",
-                         f"{field.name} {value} lies outside the vocabulary of {self.text_config.vocab_size}")
+        _check_ids(self, self.text_config.vocab_size, "thinker_config")
+
+
+@dataclasses.dataclass(frozen=True)
+class TalkerConfig:
+    """The Talker: a Qwen2 decoder over codec ids (`vocab_size`) and the Thinker's vectors (`embedding_size`).
+
+    Ids named tts_text are of the Thinker's vocabulary, those named tts_codec of the Talker's.
+    """
+
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope_theta: float
+    mrope_section: tuple[int, int, int]
+    head_dim: int
+    tts_text_end_token_id: int
+    tts_text_pad_token_id: int
+    tts_codec_start_token_id: int
+    tts_codec_end_token_id: int
+    tts_codec_pad_token_id: int
+    tts_codec_mask_token_id: int
+
+    def __post_init__(self):
+        _check_decoder(self, "talker_config")
+        _check_ids(self, self.vocab_size, "talker_config", "tts_codec_")
 
 
 @dataclasses.dataclass(frozen=True)
 class OmniConfig:
-    """A whole checkpoint. `source` is the JSON it was read from: `to_json` lays the fields over it, so that what
-    this code does not use (sizes of other networks, notes of other tools) survives a round trip."""
+    """A whole checkpoint; without speech, the last two networks are None. `source` is the JSON it was read from:
+    `to_json` lays the fields over it, so that what this code does not use survives a round trip."""
 
     thinker_config: ThinkerConfig
+    talker_config: TalkerConfig | None = None
+    token2wav_config: Token2WavConfig | None = None
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self):
+        if self.talker_config is None:
+            return
+        text, talker = self.thinker_config.text_config, self.talker_config
+        _require(talker.embedding_size == text.hidden_size, "talker_config", f"embedding_size {talker.embedding_size} "
+                 f"must equal thinker_config.text_config.hidden_size {text.hidden_size}")
+        _check_ids(talker, text.vocab_size, "talker_config", "tts_text_")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "OmniConfig":
         """From the content of `config.json`, of a whole model or of a Thinker alone. Raises OmniError."""
-        whole = "thinker_config" in data
-        part, where = (data["thinker_config"], "thinker_config") if whole else (data, "config")
-        return cls(thinker_config=_read(ThinkerConfig, part, where), source=data)
+        if "thinker_config" not in data:
+            return cls(_read(ThinkerConfig, data, "config"), source=data)
+        speaks = data.get("enable_audio_output", True)
+        parts = {field.name: _convert(field.type, data[field.name], field.name) for field in dataclasses.fields(cls)
+                 if (speaks or field.name == "thinker_config") and data.get(field.name) is not None}
+        return cls(**parts, source=data)
 
     @classmethod
     def load(cls, path: str | Path) -> "OmniConfig":
@@ -165,10 +209,12 @@ class OmniConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The content of a `config.json` that this class and transformers read."""
-        thinker = _write(self.thinker_config, self.source.get("thinker_config", {}))
-        return {"architectures": ["Qwen2_5OmniForConditionalGeneration"], "model_type": "qwen2_5_omni",
-                **{k: v for k, v in self.source.items() if k in ("architectures", "model_type") or self._is_whole},
-                **({"thinker_config": thinker} if self._is_whole else _write(self.thinker_config, self.source))}
+        if not self._is_whole:
+            return _write(self.thinker_config, self.source)
+        speaks = self.talker_config is not None
+        kind = {"architectures": ["Qwen2_5OmniForConditionalGeneration"], "model_type": "qwen2_5_omni",
+                "enable_audio_output": speaks}
+        return {**kind, **_write(self, self.source)}
 
     @property
     def _is_whole(self) -> bool:
@@ -179,6 +225,12 @@ class OmniConfig:
     def thinker_prefix(self) -> str:
         """What the Thinker's tensor names begin with in this checkpoint."""
         return "thinker." if self._is_whole else ""
+
+    def without_speech(self) -> "OmniConfig":
+        """The same checkpoint as its Thinker alone would be written."""
+        source = {key: value for key, value in self.source.items() if key not in ("talker_config", "token2wav_config")}
+        source |= {"enable_audio_output": False} if self._is_whole else {}
+        return OmniConfig(self.thinker_config, source=source)
 
 
 def read_json_object(path: Path, advice: str) -> dict[str, Any]:
@@ -194,9 +246,19 @@ def read_json_object(path: Path, advice: str) -> dict[str, Any]:
     return data
 
 
-def _require(condition: bool, where: str, sentence: str) -> None:
-    if not condition:
-        raise OmniError(f"{where}: {sentence}")
+def _check_decoder(config: Any, where: str) -> None:
+    _require(config.num_attention_heads % config.num_key_value_heads == 0, where,
+             "num_attention_heads must be a multiple of num_key_value_heads")
+    _require(2 * sum(config.mrope_section) == config.head_dim, where,
+             f"mrope_section {list(config.mrope_section)} must add up to half of head_dim {config.head_dim}")
+
+
+def _check_ids(config: Any, size: int, where: str, start: str = "") -> None:
+    """Token ids whose names begin with `start`, against a vocabulary's size."""
+    for field in dataclasses.fields(config):
+        if field.name.startswith(start) and field.name.endswith(("_token_id", "_token_index")):
+            value = getattr(config, field.name)
+            _require(0 <= value < size, where, f"{field.name} {value} lies outside the vocabulary of {size}")
 
 
 def _lookup(data: Mapping[str, Any], name: str) -> Any:
@@ -209,7 +271,8 @@ def _derived(data: Mapping[str, Any], name: str, read: Mapping[str, Any]) -> Any
     if name in ("mrope_section", "rope_theta") and isinstance(rope, Mapping):
         return rope.get(name, _MISSING)
     if name == "head_dim" and {"hidden_size", "num_attention_heads"} <= read.keys():
-        return read["hidden_size"] // read["num_attention_heads"]
+        size, rest = divmod(read["hidden_size"], read["num_attention_heads"])
+        return _MISSING if rest else size
     return _MISSING
 
 
@@ -231,6 +294,8 @@ def _read(cls: type, data: Any, where: str) -> Any:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, types.UnionType):  # X | None
+        kind = kind.__args__[0]
     if dataclasses.is_dataclass(kind):
         return _read(kind, value, where)
     if kind is bool and isinstance(value, bool):
@@ -238,9 +303,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind in (int, float) and _is_number(value, kind):
         return _positive(kind(value), where)
     if getattr(kind, "__origin__", None) is tuple and isinstance(value, (list, tuple)):
-        fits = kind.__args__[-1] is ... or len(value) == len(kind.__args__)
-        if fits and all(_is_number(v, int) for v in value):
-            return tuple(_positive(int(v), where) for v in value)
+        kinds = kind.__args__[:1] * len(value) if kind.__args__[-1] is ... else kind.__args__
+        if len(kinds) == len(value):
+            return tuple(_convert(each, v, where) for each, v in zip(kinds, value, strict=True))
     raise OmniError(f"{where}: {value!r} is not a valid {getattr(kind, '__name__', kind)}")
 
 
@@ -262,19 +327,25 @@ def _write(config: Any, source: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(source)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if value is None or field.name == "source":
+            continue
         if dataclasses.is_dataclass(value):
             out[field.name] = _write(value, source.get(field.name, {}))
             continue
         if field.name in ("rope_theta", "mrope_section"):
             rope_key = "rope_scaling" if "rope_scaling" in out else "rope_parameters"
-            out[rope_key] = {"rope_type": "default", **(out.get(rope_key) or {})}
-            if field.name == "mrope_section" or field.name in out[rope_key] or "rope_theta" not in out:
-                out[rope_key][field.name] = list(value) if isinstance(value, tuple) else value
+            rope = {"rope_type": "default", **(out.get(rope_key) or {})}
+            if field.name == "mrope_section" or field.name in rope or "rope_theta" not in out:
+                out[rope_key] = {**rope, field.name: _plain(value)}
                 continue
         quotient = field.name == "head_dim" and value == config.hidden_size // config.num_attention_heads
         if quotient and "head_dim" not in source:
             continue
         key = next((k for k in (field.name, *ALIASES.get(field.name, ())) if k in out), field.name)
-        out[key] = list(value) if isinstance(value, tuple) else value
+        out[key] = _plain(value)
     return out
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 

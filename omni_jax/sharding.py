@@ -22,6 +22,7 @@ MESH_AXES = ("data", "fsdp", "model")
 RULES: dict[str, tuple] = {
     "layers": (),                            # scanned over, so never split
     "batch": (("data", "fsdp"), "data"),     # rows of a batch, media blocks
+    "mel_blocks": (("data", "fsdp"), "data"),  # the DiT's blocks of 24 mel frames, where the rows are too few
     "blocks": (("data", "fsdp", "model"), ("data", "fsdp"), "data"),  # of much media: see media_axis
     "embed": ("fsdp", "model"),              # the residual stream; `model` where nothing else of the weight divides
     "norm": (),                              # vectors of that width: too small to be worth moving

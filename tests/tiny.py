@@ -46,6 +46,48 @@ CONFIGS = {
         {"d_model": 50, "encoder_layers": 3, "encoder_attention_heads": 5, "encoder_ffn_dim": 136},
         {"depth": 6, "hidden_size": 112, "num_heads": 7, "intermediate_size": 148, "fullatt_block_indexes": [0, 3]}),
 }
+# The speaking halves. Codes up to num_embeds are sounds, those between them and the marks neither; the query width is
+# not the hidden size, and one Talker gives its rotary widths no section, as the 3B's.
+TALKERS = {
+    "7b": {"vocab_size": 331, "embedding_size": 120, "hidden_size": 56, "intermediate_size": 136,
+           "num_hidden_layers": 5, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 16,
+           "rope_theta": 1000000.0, "tts_codec_pad_token_id": 311, "tts_codec_start_token_id": 313,
+           "tts_codec_end_token_id": 314, "tts_codec_mask_token_id": 320,
+           "rope_scaling": {"mrope_section": [2, 5, 1], "rope_type": "default", "type": "default"}},
+    "3b": {"vocab_size": 395, "embedding_size": 96, "hidden_size": 72, "intermediate_size": 116,
+           "num_hidden_layers": 2, "num_attention_heads": 7, "num_key_value_heads": 1, "head_dim": 12,
+           "rope_theta": 1000000.0, "tts_codec_pad_token_id": 371, "tts_codec_start_token_id": 373,
+           "tts_codec_end_token_id": 374, "tts_codec_mask_token_id": 380,
+           "rope_scaling": {"mrope_section": [2, 4, 0], "rope_type": "default", "type": "default"}},
+}
+# The releases' head counts, for meshes.
+for _kind, (_heads, _kv, _sections) in {"7b": (12, 4, [2, 4, 4]), "3b": (14, 2, [5, 3, 0])}.items():
+    TALKERS[f"{_kind}-heads"] = {
+        **TALKERS[_kind], "embedding_size": 224 if _kind == "7b" else 128, "num_hidden_layers": 2,
+        "num_attention_heads": _heads, "num_key_value_heads": _kv, "head_dim": 2 * sum(_sections),
+        "rope_scaling": {"mrope_section": _sections, "rope_type": "default", "type": "default"}}
+# No two sizes of Token2Wav are equal by accident; the query width (3 x 10) is not the hidden size; Res2Net has a chain
+# of groups. What a voice is made of (192 numbers, 80 mel bins) is the releases'.
+TOKEN2WAVS = {
+    kind: {
+        "dit_config": {
+            "hidden_size": 48, "num_hidden_layers": 6, "num_attention_heads": 3, "head_dim": 10, "ff_mult": 3,
+            "emb_dim": 20, "block_size": 24, "look_ahead_layers": [3], "look_backward_layers": [0, 4], "repeats": 2,
+            "num_embeds": sounds, "mel_dim": 80, "dropout": 0.1, "max_position_embeddings": 32768,
+            "rope_theta": 10000.0, "enc_emb_dim": 192, "enc_dim": 13, "enc_channels": [12, 12, 12, 12, 36],
+            "enc_kernel_sizes": [5, 3, 3, 3, 1], "enc_dilations": [1, 2, 3, 4, 1], "enc_attention_channels": 7,
+            "enc_res2net_scale": 3, "enc_se_channels": 9},
+        "bigvgan_config": {
+            "mel_dim": 80, "upsample_initial_channel": 64, "resblock_kernel_sizes": [3, 7],
+            "resblock_dilation_sizes": [[1, 3, 5], [1, 2, 4]], "upsample_rates": [5, 3, 2],
+            "upsample_kernel_sizes": [11, 7, 4]},
+    } for kind, sounds in {"7b": 300, "3b": 350, "7b-heads": 300, "3b-heads": 350}.items()}  # fmt: skip
+for _kind, _talker in TALKERS.items():
+    _talker |= {"model_type": "qwen2_5_omni_talker", "hidden_act": "silu", "max_position_embeddings": 32768,
+                "rms_norm_eps": 1e-6, "tts_text_pad_token_id": 266, "tts_text_start_token_id": 267,
+                "tts_text_end_token_id": 268,
+                **{name: id_ for name, id_ in SPECIAL.items() if name not in ("pad_token_id", "bos_token_id",
+                                                                             "eos_token_id")}}
 # The releases' own head counts (and an MLP of the vision tower that eight does not divide), for meshes.
 for _size, _text in {"7b": (28, 4, 224), "3b": (16, 2, 128)}.items():
     CONFIGS[f"{_size}-heads"] = _config(
@@ -56,15 +98,17 @@ for _size, _text in {"7b": (28, 4, 224), "3b": (16, 2, 128)}.items():
         {"depth": 2, "hidden_size": 64, "num_heads": 16, "intermediate_size": 60, "fullatt_block_indexes": [1]})
 
 
-def config(kind: str) -> dict:
-    return copy.deepcopy(CONFIGS[kind])
+def config(kind: str, speech: bool = False) -> dict:
+    """config.json of a small configuration, with the speaking half if asked for."""
+    spoken = {"enable_audio_output": True, "talker_config": TALKERS[kind], "token2wav_config": TOKEN2WAVS[kind]}
+    return copy.deepcopy({**CONFIGS[kind], **(spoken if speech else {})})
 
 
-def write_checkpoint(directory: Path, kind: str = "7b", **options: object) -> Path:
-    """A random checkpoint of a small configuration in Hugging Face layout."""
+def write_checkpoint(directory: Path, kind: str = "7b", speech: bool = False, **options: object) -> Path:
+    """A random checkpoint of a small configuration in Hugging Face layout, with the speaking half if asked for."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     source = directory.parent / f"{directory.name}.config.json"
-    source.write_text(json.dumps(config(kind)))
+    source.write_text(json.dumps(config(kind, speech)))
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     subprocess.run([sys.executable, "-m", "tools.random_checkpoint", str(source), str(directory), *flags], check=True,
                    capture_output=True)

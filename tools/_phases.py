@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from omni_jax.config import ThinkerConfig
+from omni_jax.config import OmniConfig, ThinkerConfig
 from omni_jax.data.batch import AUDIO_BLOCKS, VISION_PATCHES
 from omni_jax.data.buckets import PREFILL_CHUNK
 from omni_jax.errors import OmniError
 from omni_jax.inference import steps
-from omni_jax.inference.omni import abstract_thinker
+from omni_jax.inference.networks import abstract_networks
 from omni_jax.inference.sampling import Sampling
 
 DTYPE = jnp.bfloat16
@@ -41,7 +41,7 @@ class Model:
 
     @classmethod
     def build(cls, config: ThinkerConfig, mesh: Mesh) -> "Model":
-        return cls(config, mesh, *abstract_thinker(config, mesh, DTYPE))
+        return cls(config, mesh, *abstract_networks(OmniConfig(config), mesh, DTYPE)["thinker"])
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         """An argument that every device holds whole."""

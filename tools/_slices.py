@@ -10,14 +10,13 @@ from typing import Any
 
 from omni_jax import OmniError
 from omni_jax.config import OmniConfig
-from omni_jax.weights.random_init import thinker_only
 from tools import random_checkpoint
 
 
 def sliced(config: OmniConfig, layers: int, vocabulary: int | None) -> dict[str, Any]:
     """config.json cut to `layers` of each network (of vision, the last sees whole frames) and to a vocabulary, at whose
     end the special tokens then stand. Raises OmniError."""
-    data = thinker_only(copy.deepcopy(config.source))
+    data = copy.deepcopy(config.without_speech().source)
     thinker = data.get("thinker_config", data)
     if layers:
         thinker["text_config"]["num_hidden_layers"] = thinker["audio_config"]["encoder_layers"] = layers

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
-from omni_jax.weights import find_speakers, is_store, match, read_tensors, save_huggingface, save_store, thinker_tensors
+from omni_jax.weights import find_speakers, is_store, match, ordered_tensors, read_tensors, save_huggingface, save_store
 from omni_jax.weights.export import MAX_SHARD_SIZE
 from tools._cli import parser, run, size
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> dict:
         raise OmniError(f"{source}: is not a directory; give the directory of a checkpoint")
     config = OmniConfig.load(source)
     matched = match(read_tensors(source, config), config, source)
-    tensors = [*thinker_tensors(matched, config), *matched.carried]
+    tensors = list(ordered_tensors(matched))
     speakers = find_speakers(source)
     if is_store(source):
         save_huggingface(out, config, tensors, speakers, companions=source,
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> dict:
     else:
         save_store(out, config, matched, speakers, companions=source, progress=True)
     return {"directory": str(out), "layout": "huggingface" if is_store(source) else "store", "tensors": len(tensors),
-            "carried": len(matched.carried), "bytes": sum(tensor.nbytes for tensor in tensors),
+            "bytes": sum(tensor.nbytes for tensor in tensors),
             "speakers": list(speakers), "seconds": round(time.perf_counter() - started, 2)}
 
 

@@ -1,7 +1,6 @@
-"""Writes a random checkpoint of any config.json in Hugging Face layout: the Thinker's weights and a byte tokenizer.
+"""Writes a random checkpoint of any config.json in Hugging Face layout: weights, voices and a byte tokenizer.
 
-The same seed gives the same weights, whatever the shard size. If config.json also describes the speaking networks
-(talker, token2wav), those are left out and `enable_audio_output` is set to false.
+The same seed gives the same weights, whatever the shard size.
 
 Example:
   python -m tools.random_checkpoint config.json /tmp/random --seed 1 --dtype bfloat16
@@ -14,7 +13,7 @@ from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.weights.export import MAX_SHARD_SIZE, save_huggingface
 from omni_jax.weights.files import size_text
-from omni_jax.weights.random_init import random_speakers, random_tensors, thinker_only
+from omni_jax.weights.random_init import random_speakers, random_tensors
 from omni_jax.weights.random_text import write_text_files
 from tools._cli import parser, run, size
 
@@ -22,9 +21,7 @@ from tools._cli import parser, run, size
 def main(argv: list[str] | None = None) -> dict:
     arguments = _parser().parse_args(argv)
     started = time.perf_counter()
-    full = OmniConfig.load(arguments.config)
-    config = OmniConfig.from_json(thinker_only(full.source))
-    dropped = [name for name in ("talker_config", "token2wav_config") if name in full.source]
+    config = OmniConfig.load(arguments.config)
     if not arguments.gain > 0:
         raise OmniError(f"--gain {arguments.gain} must be positive; try 1")
     tensors = list(random_tensors(config, arguments.seed, arguments.dtype, arguments.gain))
@@ -34,10 +31,9 @@ def main(argv: list[str] | None = None) -> dict:
         write_companions=lambda directory: write_text_files(directory, config),
         max_shard_size=arguments.max_shard_size, progress=True,
     )  # fmt: skip
-    summary = {"directory": str(arguments.out), "parameters": sum(t.nbytes // t.dtype.itemsize for t in tensors),
+    return {"directory": str(arguments.out), "parameters": sum(t.nbytes // t.dtype.itemsize for t in tensors),
                "size": size_text(sum(t.nbytes for t in tensors)), "dtype": arguments.dtype, "seed": arguments.seed,
                "weight_files": len(files), "seconds": round(time.perf_counter() - started, 2)}
-    return {**summary, "left_out": [f"{name} (enable_audio_output set to false)" for name in dropped] or "nothing"}
 
 
 def _parser():

@@ -110,18 +110,23 @@ class LayerNorm(nnx.Module):
 
 
 class Conv1d(nnx.Module):
-    """Convolution over time of x [B, T, inputs] with zero padding of one frame at both ends; weight [out, in, taps]."""
+    """Convolution over time of x [B, T, inputs]; weight [out, in, taps]. Unless x comes padded, zeros at both ends keep
+    its length (a `stride` divides it)."""
 
-    def __init__(self, rngs: nnx.Rngs, inputs: int, outputs: int, taps: int, stride: int, dtype: Any):
-        self.stride = stride
+    def __init__(self, rngs: nnx.Rngs, inputs: int, outputs: int, taps: int, stride: int, dtype: Any,
+                 dilation: int = 1, bias: bool = True):
+        self.stride, self.dilation = stride, dilation
+        self.reach = dilation * (taps - 1) // 2
         self.weight = param(rngs, initializers.normal((inputs * taps) ** -0.5), (outputs, inputs, taps),
                             ("embed", "conv_in", None), dtype)
-        self.bias = param(rngs, initializers.zeros, (outputs,), ("norm",), dtype)
+        if bias:
+            self.bias = param(rngs, initializers.zeros, (outputs,), ("norm",), dtype)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = jax.lax.conv_general_dilated(x, self.weight[...], (self.stride,), ((1, 1),),
-                                         dimension_numbers=("NHC", "OIH", "NHC"))
-        return y + self.bias[...]
+    def __call__(self, x: jax.Array, padded: bool = False) -> jax.Array:
+        pad = 0 if padded else self.reach
+        y = jax.lax.conv_general_dilated(x, self.weight[...], (self.stride,), ((pad, pad),),
+                                         rhs_dilation=(self.dilation,), dimension_numbers=("NHC", "OIH", "NHC"))
+        return y + self.bias[...] if hasattr(self, "bias") else y
 
 
 def gelu(x: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from omni_jax.config import OmniConfig
 from omni_jax.weights.files import copy_companions, progress_bar, whole_directory
-from omni_jax.weights.importer import Matched, thinker_tensors
+from omni_jax.weights.importer import Matched, ordered_tensors
 from omni_jax.weights.names import Row, check_tree, leaves, rows
 from omni_jax.weights.safetensors_files import INDEX, SINGLE, Tensor, write_file
 from omni_jax.weights.speakers import Speaker, write_speakers
@@ -54,22 +54,22 @@ def save_huggingface(directory: str | Path, config: OmniConfig, tensors: Iterabl
 
 
 def params_tensors(params: dict, config: OmniConfig) -> list[Tensor]:
-    """The tensors of a Thinker's parameter tree under their hub names, a layer fetched from the devices at a time."""
-    return list(thinker_tensors(match_params(params, config), config))
+    """The tensors of a parameter tree under their hub names, a layer fetched from the devices at a time."""
+    return list(ordered_tensors(match_params(params, config)))
 
 
-def match_params(params: dict, config: OmniConfig, carried: Iterable[Tensor] = ()) -> Matched:
-    """A parameter tree in the form that the writers take, with `carried` tensors of the speaking half beside it."""
+def match_params(params: dict, config: OmniConfig) -> Matched:
+    """A parameter tree in the form that the writers take."""
     check_tree(params, config)
-    arrays, thinker = dict(leaves(params)), []
-    for row in rows(config):
+    arrays, matched = dict(leaves(params)), []
+    for row in rows(config, params):
         found = [arrays[path] for path in row.leaf_paths(arrays)]
         dtype, stacked = np.dtype(found[0].dtype), row.layers is not None and len(found) == 1
-        thinker.append((row, [
-            Tensor(config.thinker_prefix + name, dtype, row.file_shape,
+        matched.append((row, [
+            Tensor(name, dtype, row.file_shape,
                    functools.partial(_fetch, row, found[0 if stacked else layer], layer if stacked else None))
             for layer, name in enumerate(row.names())]))
-    return Matched(thinker, list(carried))
+    return matched
 
 
 def _fetch(row: Row, array: jax.Array, layer: int | None) -> np.ndarray:

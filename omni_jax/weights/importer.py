@@ -16,35 +16,32 @@ import numpy as np
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.weights.files import progress_bar
-from omni_jax.weights.names import CARRIED_PREFIXES, Row, canonical, check_tree, in_file_order, leaves, nest, rows
+from omni_jax.weights.names import Row, canonical, check_tree, in_file_order, leaves, nest, rows
 from omni_jax.weights.safetensors_files import Tensor, read_directory
 
 _WEIGHT_TYPES = ("float64", "float32", "float16", "bfloat16")
 _SHOWN = 3  # how many names an error lists before it only counts
 
 
-@dataclasses.dataclass(frozen=True)
-class Matched:
-    """A checkpoint's tensors in our order: per row of the name table its layers, and what is carried along unread."""
-
-    thinker: list[tuple[Row, list[Tensor]]]
-    carried: list[Tensor]
+# A checkpoint's tensors in our order: per row of the name tables its layers.
+Matched = list[tuple[Row, list[Tensor]]]
 
 
 def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, progress: bool = False) -> dict:
-    """The Thinker's parameters from a Hugging Face directory.
+    """The parameters of the networks that are roots of `abstract`, from a Hugging Face directory.
 
     Args:
-      abstract: nested dict of `jax.ShapeDtypeStruct` with shardings; its paths and shapes must be those of the table.
+      abstract: nested dict of `jax.ShapeDtypeStruct` with shardings; its paths and shapes must be those of the tables.
       progress: show a bar on stderr if it takes over a second.
     Returns: the same tree of arrays, in the abstract leaves' types and shardings.
     Raises: OmniError naming missing, unknown, doubled or misshaped tensors, before any is read.
     """
     check_tree(abstract, config)
     matched = match(read_directory(directory), config, directory)
+    found = [(row, layers) for row, layers in matched if row.section.network in abstract]
     wanted, params = dict(leaves(abstract)), {}
-    with progress_bar(sum(math.prod(row.shape) for row, _ in matched.thinker), "loading", progress, " weights") as bar:
-        for row, layers in matched.thinker:
+    with progress_bar(sum(math.prod(row.shape) for row, _ in found), "loading", progress, " weights") as bar:
+        for row, layers in found:
             paths = row.leaf_paths(wanted)
             if paths == [row.path]:
                 params[row.path] = _place(row, layers, wanted[row.path])
@@ -57,34 +54,30 @@ def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, 
 
 
 def match(tensors: Mapping[str, Tensor], config: OmniConfig, where: str | Path = "checkpoint") -> Matched:
-    """Pairs a checkpoint's tensors with the name table. Raises OmniError unless they fit exactly."""
-    found, carried = _sort(tensors, config, where)
+    """Pairs a checkpoint's tensors with the name tables. Raises OmniError unless they fit exactly."""
+    found = _sort(tensors, where)
     table = rows(config)
     expected = {name: row for row in table for name in row.names()}
     _refuse_names(found, expected, config, where)
     for name, row in expected.items():
         _check_tensor(found[name], row, where)
-    return Matched([(row, [found[name] for name in row.names()]) for row in table], carried)
+    return [(row, [found[name] for name in row.names()]) for row in table]
 
 
-def _sort(tensors: Mapping[str, Tensor], config: OmniConfig, where) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """({hub name without prefix: tensor}, carried tensors), with doubles across the two schemes refused."""
-    prefix, found, carried = config.thinker_prefix, {}, []
+def _sort(tensors: Mapping[str, Tensor], where) -> dict[str, Tensor]:
+    """{hub name: tensor}, with doubles across the two schemes refused."""
+    found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if prefix and name.startswith(CARRIED_PREFIXES):
-            carried.append(tensor)
-            continue
-        # A name outside the prefix keeps a mark that no row has, so that it is reported as unknown.
-        key = canonical(name[len(prefix):]) if name.startswith(prefix) else "?" + name
+        key = canonical(name)
         if key in found:
             raise OmniError(f"{where}: tensor {name} is doubled: {found[key].name} is the same tensor by another name; "
                             "keep one of the two")
         found[key] = tensor
-    return found, carried
+    return found
 
 
 def _refuse_names(found: Mapping[str, Tensor], expected: Mapping[str, Row], config: OmniConfig, where) -> None:
-    missing = [config.thinker_prefix + name for name in expected if name not in found]
+    missing = [name for name in expected if name not in found]
     unknown = [tensor.name for name, tensor in found.items() if name not in expected]
     if missing and unknown:
         raise OmniError(f"{where}: {_list(missing, 'missing')}, and {_list(unknown, 'unknown')}; the checkpoint is not "
@@ -95,6 +88,9 @@ def _refuse_names(found: Mapping[str, Tensor], expected: Mapping[str, Row], conf
     if unknown == [config.thinker_prefix + "lm_head.weight"]:
         raise OmniError(f"{where}: tensor {unknown[0]} is unknown, because config.json sets tie_word_embeddings; "
                         "set it to false, or remove the tensor")
+    if unknown and all(name.startswith(("talker.", "token2wav.")) for name in unknown) and config.talker_config is None:
+        raise OmniError(f"{where}: {_list(unknown, 'unknown')}, because config.json describes no speaking networks or "
+                        "sets enable_audio_output to false; correct it, or remove the tensors")
     if unknown:
         raise OmniError(f"{where}: {_list(unknown, 'unknown')}; remove what is not of this model, or correct "
                         f"config.json{_layer_hint(config)}")
@@ -155,10 +151,10 @@ def _copy(row: Row, tensor: Tensor, span: tuple[slice, ...], out: np.ndarray) ->
         axes = [ours.pop(0) for _ in word.split(".")]
         if "*" in word:  # several axes there, one here: take them whole, and cut after the reshape
             pick_file += [slice(None)] * len(word.split("*"))
-            split.append(math.prod(row.sizes[letter] for letter in word.split("*")))
+            split.append(math.prod(map(row.size, word.split("*"))))
             pick_ours.append(axes[0])
             continue
-        inner = [row.sizes[letter] for letter in word.split(".")][1:]
+        inner = [row.size(letter) for letter in word.split(".")][1:]
         step = math.prod(inner)
         pick_file.append(slice(axes[0].start * step, axes[0].stop * step))
         split += [axes[0].stop - axes[0].start, *inner]
@@ -166,8 +162,8 @@ def _copy(row: Row, tensor: Tensor, span: tuple[slice, ...], out: np.ndarray) ->
     out[...] = source[tuple(pick_file)].reshape(split)[tuple(pick_ours)]
 
 
-def thinker_tensors(matched: Matched, config: OmniConfig) -> Iterator[Tensor]:
-    """The Thinker's tensors under their hub names, layer by layer, unchanged otherwise."""
-    found = {row.path: layers for row, layers in matched.thinker}
-    for row, layer in in_file_order([row for row, _ in matched.thinker]):
-        yield dataclasses.replace(found[row.path][layer], name=config.thinker_prefix + row.name_of(layer))
+def ordered_tensors(matched: Matched) -> Iterator[Tensor]:
+    """The tensors under their hub names, layer by layer, unchanged otherwise."""
+    found = {row.path: layers for row, layers in matched}
+    for row, layer in in_file_order([row for row, _ in matched]):
+        yield dataclasses.replace(found[row.path][layer], name=row.name_of(layer))

@@ -7,7 +7,7 @@ layers of a deeper model are those of a shallower one.
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,14 @@ from omni_jax.weights.speakers import Speaker
 
 _CHUNK = 1 << 18  # numbers drawn at a time, in float32
 _BIAS, _SCALE = 0.02, 0.1  # standard deviations of biases, and of norm scales around 1
+# Parts of Token2Wav that add up over many layers: drawn as the others, their mel and waveform would only clip.
+_QUIETER = {"bigvgan/resblocks": 0.4, "bigvgan/last": 0.2, "dit/layers/modulation": 0.5, "dit/modulation": 0.5}
 _SPEAKERS = {"Chelsie": 151872, "Ethan": 151870}  # the released voices and their first tokens
 _REFERENCE_FRAMES = 300  # 3 s of reference mel
 
 
-def thinker_only(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json without the speaking networks, whose weights a random checkpoint does not hold."""
-    kept = {key: value for key, value in data.items() if key not in ("talker_config", "token2wav_config")}
-    return {**kept, "enable_audio_output": False} if "thinker_config" in data else kept
-
-
 def random_tensors(config: OmniConfig, seed: int = 0, dtype: Any = "bfloat16", gain: float = 1.5) -> Iterator[Tensor]:
-    """The Thinker's tensors under their hub names, each drawn only when it is loaded.
+    """The tensors of all networks of `config` under their hub names, each drawn only when it is loaded.
 
     Args:
       gain: standard deviation of the weights in units of 1 / sqrt(fan_in).
@@ -38,15 +34,16 @@ def random_tensors(config: OmniConfig, seed: int = 0, dtype: Any = "bfloat16", g
     for row, layer in in_file_order(rows(config)):
         name = row.name_of(layer)
         load = functools.partial(_draw, row, name, seed, np.dtype(dtype), gain)
-        yield Tensor(config.thinker_prefix + name, np.dtype(dtype), row.file_shape, load)
+        yield Tensor(name, np.dtype(dtype), row.file_shape, load)
 
 
 def random_speakers(config: OmniConfig, seed: int = 0) -> dict[str, Speaker]:
     """Voices with the released names and random content: transformers loads no whole model without spk_dict.pt."""
     thinker, voices = config.thinker_config, {}
-    for name, token in _SPEAKERS.items():
+    size = thinker.text_config.vocab_size
+    for last, (name, token) in enumerate(_SPEAKERS.items(), 1):
         generator = _generator(seed, f"speaker {name}")
-        voices[name] = Speaker(token if token < thinker.text_config.vocab_size else thinker.eos_token_id,
+        voices[name] = Speaker(token if token < size else size - last,
                                generator.standard_normal((1, 192), np.float32),
                                generator.standard_normal((1, _REFERENCE_FRAMES, 80), np.float32))
     return voices
@@ -68,8 +65,11 @@ def _distribution(row: Row, gain: float) -> tuple[np.float32, np.float32]:
         return np.float32(1), np.float32(_SCALE)
     if row.path.endswith("/bias"):
         return np.float32(0), np.float32(_BIAS)
-    if row.path == "embed/weight":
+    if row.path.endswith("embed/weight") and not row.path.endswith("patch_embed/weight"):
         return np.float32(0), np.float32(1)
+    if row.path.endswith(("/alpha", "/beta")):  # logarithms
+        return np.float32(0), np.float32(0.3)
+    gain *= next((share for part, share in _QUIETER.items() if part in row.path), 1)
     return np.float32(0), np.float32(gain / math.sqrt(math.prod(row.file_shape[1:])))
 
 

@@ -2,7 +2,7 @@
 
     config.json           as Hugging Face has it
     params.json           every tensor's group, type and shape: what there must be, so checks come before long work
-    params/GROUP/         orbax; e.g. thinker.decoder.layers.07, thinker.embed, carried.talker.model.layers.7
+    params/GROUP/         orbax; e.g. thinker.decoder.layers.07, talker.embed
     speakers.safetensors  the voices, if any; beside it the tokenizer and preprocessor files
 
 A layer per group, because orbax needs two to three times the memory of what it is handed, and the stacked leaves of
@@ -35,9 +35,8 @@ from omni_jax.weights.safetensors_files import CODES, DTYPES, Tensor
 from omni_jax.weights.speakers import Speaker, write_speakers
 
 INDEX = "params.json"
-_FORMAT, _VERSION = "omni_jax", 1
+_FORMAT, _VERSION = "omni_jax", 2
 _OURS = re.compile(rb'"format"\s*:\s*"omni_jax"')
-_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ def save_store(directory: str | Path, config: OmniConfig, matched: Matched,
       companions: a directory whose tokenizer and preprocessor files are copied.
     Raises: OmniError if the directory exists or cannot be written.
     """
-    planned = list(_plan(config, matched))
+    planned = list(_plan(matched))
     total = sum(tensor.nbytes for _, tensor in planned)
     with whole_directory(directory, total) as partial, progress_bar(total, "storing", progress) as bar:
         (partial / "config.json").write_text(json.dumps(config.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -87,13 +86,13 @@ def save_store(directory: str | Path, config: OmniConfig, matched: Matched,
 
 
 def restore(directory: str | Path, config: OmniConfig, abstract: dict, progress: bool = False) -> dict:
-    """The Thinker's parameters from a store, each group restored straight to its shards.
+    """The parameters of the networks that are roots of `abstract`, from a store, each group straight to its shards.
 
     Stacked leaves are allocated once and filled layer by layer in place, so that beside the result there is never
     more than one layer. Raises OmniError for a damaged or incomplete store, or one of another model.
     """
     check_tree(abstract, config)
-    directory, table, wanted = Path(directory), rows(config), dict(leaves(abstract))
+    directory, table, wanted = Path(directory), rows(config, abstract), dict(leaves(abstract))
     _check_index(directory, read_index(directory), config)
     params: dict[str, jax.Array] = {}
     with progress_bar(sum(math.prod(row.shape) for row in table), "restoring", progress, " weights") as bar:
@@ -109,7 +108,7 @@ def read_store(directory: str | Path, config: OmniConfig) -> dict[str, Tensor]:
     entries = read_index(directory)
     _check_index(directory, entries, config)
     for row in rows(config):
-        shapes |= {config.thinker_prefix + name: row.file_shape for name in row.names()}
+        shapes |= dict.fromkeys(row.names(), row.file_shape)
 
     @functools.lru_cache(maxsize=1)
     def load_group(group: str) -> dict[str, np.ndarray]:
@@ -154,25 +153,20 @@ def read_index(directory: str | Path) -> list[Entry]:
     return entries
 
 
-def _plan(config: OmniConfig, matched: Matched) -> Iterator[tuple[Entry, Tensor]]:
-    for row, layers in matched.thinker:
+def _plan(matched: Matched) -> Iterator[tuple[Entry, Tensor]]:
+    for row, layers in matched:
         for layer, (name, tensor) in enumerate(zip(row.names(), layers, strict=True)):
             group, path = _place(row, layer)
-            yield Entry(group, path, config.thinker_prefix + name, tensor.dtype, row.layer_shape), tensor
-    for tensor in matched.carried:
-        # Everything up to the first number is one block's name; without a number, up to the last word.
-        number = _NUMBER.search(tensor.name)
-        block = tensor.name[:number.end()] if number else tensor.name.rpartition(".")[0]
-        yield Entry(f"carried.{block}", tensor.name, tensor.name, tensor.dtype, tensor.shape), tensor
+            yield Entry(group, path, name, tensor.dtype, row.layer_shape), tensor
 
 
 def _place(row: Row, layer: int) -> tuple[str, str]:
     """(group, path inside the group) of one layer of a row."""
     if row.layers is None:
         parent, _, leaf = row.path.rpartition("/")
-        return "thinker." + parent.replace("/", "."), leaf
+        return parent.replace("/", "."), leaf
     parent, _, inner = row.path.partition("/layers/")
-    return f"thinker.{parent}.layers.{layer:02d}", inner
+    return f"{parent.replace('/', '.')}.layers.{layer:02d}", inner
 
 
 def _by_group(planned: list[tuple[Entry, Tensor]]) -> dict[str, list[tuple[Entry, Tensor]]]:
@@ -195,13 +189,13 @@ def _write_index(path: Path, entries: Iterable[Entry]) -> None:
 
 def _check_index(directory: Path, entries: list[Entry], config: OmniConfig) -> None:
     """The index against the name table: an incomplete store or another model's config is told before any reading."""
-    stored = {entry.name: entry for entry in entries if not entry.group.startswith("carried.")}
+    stored = {entry.name: entry for entry in entries}
     for row in rows(config):
         for layer, name in enumerate(row.names()):
-            entry = stored.pop(config.thinker_prefix + name, None)
+            entry = stored.pop(name, None)
             if entry is None:
-                raise OmniError(f"{directory / INDEX}: tensor {config.thinker_prefix + name} is missing; convert the "
-                                "checkpoint again, or correct config.json")
+                raise OmniError(f"{directory / INDEX}: tensor {name} is missing; convert the checkpoint again, or "
+                                "correct config.json")
             if (entry.group, entry.path, entry.shape) != (*_place(row, layer), row.layer_shape):
                 raise OmniError(f"{directory / INDEX}: tensor {entry.name} is misshaped: {list(entry.shape)} in the "
                                 f"store, {list(row.layer_shape)} by config.json ({row.fields()})")

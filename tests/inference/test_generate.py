@@ -11,7 +11,7 @@ import omni_jax
 from omni_jax import OmniError
 from omni_jax.data.batch import collate
 from omni_jax.inference import generate, steps
-from omni_jax.inference.omni import abstract_thinker
+from omni_jax.inference.networks import abstract_networks
 from omni_jax.inference.sampling import Sampling
 from omni_jax.weights import load_params
 
@@ -99,9 +99,8 @@ def test_chunks_padding_and_buckets_change_nothing(omni, monkeypatch):
 
 
 def test_scanned_layers_give_the_same_as_layers_apart(omni, checkpoint_7b):
-    graphdef, abstract = abstract_thinker(omni.config.thinker_config, omni.network.mesh, "float32",
-                                          scanned=True)
-    params = load_params(checkpoint_7b, omni.config, abstract)
+    graphdef, abstract = abstract_networks(omni.config, omni.network.mesh, "float32", scanned=True)["thinker"]
+    params = load_params(checkpoint_7b, omni.config, {"thinker": abstract})["thinker"]
     assert params["decoder"]["layers"]["q"]["weight"].ndim == 4 and 0 in omni.network.params["decoder"]["layers"]
     network = dataclasses.replace(omni.network, graphdef=graphdef, params=params)
     scanned = omni_jax.Omni(omni.config, network, omni.processor, Sampling())

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
-from omni_jax.models.thinker import Thinker
+from omni_jax.inference.networks import abstract_networks
 from omni_jax.weights import Tensor, save_huggingface
 from omni_jax.weights.random_init import random_speakers, random_tensors
 from omni_jax.weights.safetensors_files import INDEX, read_directory, write_file
@@ -20,27 +20,17 @@ SHARD = 60_000  # bytes: several shards even for a tiny model
 NESTED = {"model.": "model.language_model.", "audio_tower.": "model.audio_tower.", "visual.": "model.visual."}
 
 
-def omni_config(kind: str = "7b", whole: bool = True, tie_word_embeddings: bool = False, **text) -> OmniConfig:
-    data = tiny_config(kind)
+def omni_config(kind: str = "7b", whole: bool = True, tie_word_embeddings: bool = False, speech: bool = False,
+                **text) -> OmniConfig:
+    data = tiny_config(kind, speech)
     data["thinker_config"]["tie_word_embeddings"] = tie_word_embeddings
     data["thinker_config"]["text_config"] |= text
     return OmniConfig.from_json(data if whole else data["thinker_config"])
 
 
-def carried_tensors(dtype=np.float16) -> list[Tensor]:
-    """A few tensors as the speaking networks have them, odd shapes and types among them."""
-    generator = np.random.default_rng(3)
-    arrays = {f"talker.model.layers.{i}.mlp.up_proj.weight": generator.normal(size=(7, 5 + i)).astype(dtype)
-              for i in (0, 1)}
-    arrays |= {"talker.codec_head.weight": generator.normal(size=(11, 3)).astype(dtype),
-               "token2wav.code2wav_dit_model.steps": np.asarray(9, np.int64),
-               "token2wav.code2wav_bigvgan_model.empty": np.zeros((0, 4), np.float32)}
-    return [Tensor(name, array.dtype, array.shape, lambda array=array: array) for name, array in arrays.items()]
-
-
-def write_checkpoint(directory: Path, config: OmniConfig, dtype: str = "float32", carried: bool = False,
+def write_checkpoint(directory: Path, config: OmniConfig, dtype: str = "float32",
                      shard: int = SHARD) -> Path:
-    tensors = [*random_tensors(config, 7, dtype), *(carried_tensors() if carried else [])]
+    tensors = random_tensors(config, 7, dtype)
     save_huggingface(directory, config, tensors, random_speakers(config), max_shard_size=shard)
     return directory
 
@@ -64,14 +54,18 @@ def rewrite(directory: Path, change, shard_of=lambda name: "model.safetensors") 
 
 
 def nested_name(name: str, prefix: str = "thinker.") -> str:
-    """A Thinker tensor's name as transformers 5 nests it."""
+    """A tensor's name as transformers 5 nests those of the Thinker."""
+    if not name.startswith(prefix):
+        return name
     plain = name[len(prefix):]
     start = next((start for start in NESTED if plain.startswith(start)), None)
     return prefix + NESTED[start] + plain[len(start):] if start else name
 
 
-def abstract(config: OmniConfig, mesh: Mesh | str | None = "model=1", dtype="float32") -> dict:
-    return sharding.abstract(Thinker, config.thinker_config, sharding.make_mesh(mesh), dtype)[1]
+def abstract(config: OmniConfig, mesh: Mesh | str | None = "model=1", dtype="float32", scanned: bool = True) -> dict:
+    """The tree of all networks that `config` has."""
+    networks = abstract_networks(config, sharding.make_mesh(mesh), dtype, scanned)
+    return {name: tree for name, (_, tree) in networks.items()}
 
 
 def assert_trees_equal(left: dict, right: dict) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
-from omni_jax.weights import load_huggingface, match, read_directory
+from omni_jax.weights import load_huggingface, read_directory
 from omni_jax.weights.names import leaves
 from tests.weights.checkpoints import (
     abstract,
@@ -46,7 +46,7 @@ def test_missing_refused(broken, config):
 
 
 def test_many_missing_refused_with_a_count(broken, config):
-    rewrite(broken, lambda arrays: [arrays.pop(name) for name in list(arrays) if ".layers.1.mlp" in name])
+    rewrite(broken, lambda arrays: [arrays.pop(name) for name in list(arrays) if "thinker.model.layers.1.mlp" in name])
     message = refusal(broken, config)
     assert "3 tensors are missing" in message and "thinker.model.layers.1.mlp.gate_proj.weight" in message
 
@@ -84,7 +84,16 @@ def test_integer_weights_refused(broken, config):
     ("num_key_value_heads", 3, "num_key_value_heads"), ("tie_word_embeddings", True, "tie_word_embeddings"),
 ])  # fmt: skip
 def test_contradicting_config_refused(original, field, value, word):
-    assert word in refusal(original, omni_config(**{field: value}))
+    assert word in refusal(original, omni_config(speech=True, **{field: value}))
+
+
+@pytest.mark.parametrize(("field", "value"), [("intermediate_size", 140), ("num_hidden_layers", 6), ("vocab_size", 400),
+                                              ("num_key_value_heads", 1)])  # fmt: skip
+def test_contradicting_talker_refused(original, config, field, value):
+    data = config.to_json()
+    data["talker_config"][field] = value
+    message = refusal(original, OmniConfig.from_json(data))
+    assert "talker." in message and (field in message or field == "num_hidden_layers")
 
 
 def test_values_are_the_files(original, config):
@@ -92,11 +101,11 @@ def test_values_are_the_files(original, config):
     tensors = read_directory(original)
     text = config.thinker_config.text_config
     for layer in range(text.num_hidden_layers):
-        theirs = tensors[f"thinker.model.layers.{layer}.self_attn.q_proj.weight"].load()
-        ours = params["decoder/layers/q/weight"][layer]
-        np.testing.assert_array_equal(ours, theirs.reshape(text.num_attention_heads, text.head_dim, text.hidden_size))
+        for name, shape in (("q", (text.num_attention_heads, text.head_dim, -1)), ("o", (text.hidden_size, -1))):
+            theirs = tensors[f"thinker.model.layers.{layer}.self_attn.{name}_proj.weight"].load()
+            np.testing.assert_array_equal(params[f"thinker/decoder/layers/{name}/weight"][layer], theirs.reshape(shape))
     theirs = tensors["thinker.visual.patch_embed.proj.weight"].load()
-    np.testing.assert_array_equal(params["vision/patch_embed/weight"], theirs.reshape(len(theirs), -1))
+    np.testing.assert_array_equal(params["thinker/vision/patch_embed/weight"], theirs.reshape(len(theirs), -1))
 
 
 def test_nested_names_load_the_same(broken, original, config):
@@ -115,12 +124,25 @@ def test_types_are_converted_on_the_way(tmp_path, stored, wanted):
     params = load_huggingface(tmp_path / "c", OmniConfig.load(tmp_path / "c"), abstract(config, dtype=wanted))
     theirs = read_directory(tmp_path / "c")["model.embed_tokens.weight"].load()
     assert theirs.dtype.name == stored and all(leaf.dtype == wanted for _, leaf in leaves(params))
-    np.testing.assert_array_equal(params["embed"]["weight"], theirs.astype(params["embed"]["weight"].dtype))
+    ours = params["thinker"]["embed"]["weight"]
+    np.testing.assert_array_equal(ours, theirs.astype(ours.dtype))
 
 
-def test_speaking_networks_are_left_alone(original, config):
-    matched = match(read_directory(original), config)
-    assert {t.name.split(".")[0] for t in matched.carried} == {"talker", "token2wav"} and len(matched.carried) == 5
+def test_without_speech_no_speech_tensor_is_read(original, config, monkeypatch):
+    from omni_jax.weights import importer
+
+    networks, read, whole = [], importer._read_shard, abstract(config)
+    monkeypatch.setattr(importer, "_read_shard",
+                        lambda row, *rest: networks.append(row.section.network) or read(row, *rest))
+    params = load_huggingface(original, config, {"thinker": whole["thinker"]})
+    assert params.keys() == set(networks) == {"thinker"}
+    assert_trees_equal(params["thinker"], load_huggingface(original, config, whole)["thinker"])
+
+
+@pytest.mark.parametrize("change", [{"enable_audio_output": False}, {"talker_config": None, "token2wav_config": None}])
+def test_speech_that_config_does_not_describe_refused(original, config, change):
+    message = refusal(original, OmniConfig.from_json({**config.to_json(), **change}))
+    assert "talker.model.embed_tokens.weight" in message and "enable_audio_output" in message
 
 
 SHARDED = """

@@ -31,6 +31,7 @@ def release(kind):
 
 
 CASES = {**{f"tiny-{kind}": omni_config(kind) for kind in CONFIGS}, **{kind: release(kind) for kind in RELEASES},
+         **{f"talking-{kind}": omni_config(kind, speech=True) for kind in CONFIGS},
          "tied": omni_config(tie_word_embeddings=True), "alone": omni_config(whole=False)}
 
 
@@ -53,20 +54,33 @@ def test_names_and_shapes_of_the_reference(case, count):
         reference = Qwen2_5OmniThinkerForConditionalGeneration(
             Qwen2_5OmniThinkerConfig(**config.to_json()["thinker_config"]))
     theirs = {canonical(name): tuple(value.shape) for name, value in reference.state_dict().items()}
-    ours = {name: row.file_shape for row in rows(config) for name in row.names()}
+    ours = {name.removeprefix("thinker."): row.file_shape for row in rows(config) for name in row.names()}
     assert ours == theirs
+    assert sum(value.numel() for value in reference.state_dict().values()) == count
+
+
+@pytest.mark.parametrize(("size", "count"), [("7b", 10_732_225_408), ("3b", 5_537_120_640)])
+def test_names_and_shapes_of_whole_releases(size, count):
+    import torch
+    from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
+
+    config = OmniConfig.load(f"configs/qwen2.5-omni-{size}.json")
+    with torch.device("meta"):
+        reference = Qwen2_5OmniForConditionalGeneration(Qwen2_5OmniConfig.from_dict(config.to_json()))
+    theirs = {canonical(name): tuple(value.shape) for name, value in reference.state_dict().items()}
+    assert {name: row.file_shape for row in rows(config) for name in row.names()} == theirs
     assert sum(value.numel() for value in reference.state_dict().values()) == count
 
 
 def test_both_schemes_have_one_canonical_name(config):
     for row in rows(config):
-        assert canonical(nested_name(row.name, "")) == canonical(row.name) == row.name
+        assert canonical(nested_name(row.name)) == canonical(row.name) == row.name
 
 
 def test_file_order_is_layer_by_layer(config):
     order = [row.name_of(layer) for row, layer in in_file_order(rows(config))]
     assert sorted(order) == sorted(name for row in rows(config) for name in row.names())
-    layers = [name.split(".")[2] for name in order if name.startswith("model.layers.")]
+    layers = [name.split(".")[3] for name in order if name.startswith("thinker.model.layers.")]
     assert layers == sorted(layers)
 
 
@@ -74,11 +88,11 @@ def test_wrong_trees_are_refused(config):
     tree = abstract(config)
     check_tree(tree, config)
     renamed = dict(leaves(tree))
-    renamed["decoder/layers/z/weight"] = renamed.pop("decoder/layers/up/weight")
-    with pytest.raises(AssertionError, match="decoder/layers/z/weight"):
+    renamed["thinker/decoder/layers/z/weight"] = renamed.pop("thinker/decoder/layers/up/weight")
+    with pytest.raises(AssertionError, match="thinker/decoder/layers/z/weight"):
         check_tree(nest(renamed), config)
     misshaped = dict(leaves(tree))
-    leaf = misshaped["decoder/layers/q/weight"]
-    misshaped["decoder/layers/q/weight"] = jax.ShapeDtypeStruct(leaf.shape[::-1], leaf.dtype)
-    with pytest.raises(AssertionError, match="decoder/layers/q/weight"):
+    leaf = misshaped["thinker/decoder/layers/q/weight"]
+    misshaped["thinker/decoder/layers/q/weight"] = jax.ShapeDtypeStruct(leaf.shape[::-1], leaf.dtype)
+    with pytest.raises(AssertionError, match="thinker/decoder/layers/q/weight"):
         check_tree(nest(misshaped), config)

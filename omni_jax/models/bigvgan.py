@@ -1,0 +1,139 @@
+"""BigVGAN: mel to waveform (arXiv 2206.04658).
+
+Everything is a convolution of bounded reach, so a clip can be computed in windows whose seams are exact. Only a clip's
+true ends matter: there convolutions see zeros and activations see the last value repeated, at every rate.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.nn import initializers
+
+from omni_jax.config import BigVGANConfig
+from omni_jax.models.layers import Conv1d, param
+from omni_jax.sharding import constrain
+
+# Mel frames to each side that a sample depends on (tests/models/test_bigvgan.py measures it).
+REACH = 34
+LOUDEST_DB, FLOOR_DB = 20.0, -115.0  # the mel's decibels are taken from 20 down, and scaled by the floor
+TAPS = 12
+
+
+def kaiser_sinc() -> np.ndarray:
+    """float32 [TAPS]: the low-pass at half of the band, used before and after every activation; in no checkpoint."""
+    half = TAPS // 2
+    attenuation = 2.285 * (half - 1) * math.pi * 4 * 0.3 + 7.95  # transition band 0.3
+    taps = 0.5 * np.kaiser(TAPS, 0.1102 * (attenuation - 8.7)) * np.sinc(0.5 * (np.arange(-half, half) + 0.5))
+    return (taps / taps.sum()).astype(np.float32)
+
+
+def normalized(mel: jax.Array) -> jax.Array:
+    """Log mel amplitudes -> [-1, 1]: decibels below 20, over 115; quieter than -95 dB is -1."""
+    decibels = mel * np.float32(20 / math.log(10)) - LOUDEST_DB
+    return jnp.clip(2 * (decibels - FLOOR_DB) / -FLOOR_DB - 1, -1, 1)
+
+
+class SnakeBeta(nnx.Module):
+    """x + sin(alpha x)^2 / beta between a 2x up-sampling and a 2x down-sampling, which keep it from aliasing."""
+
+    def __init__(self, rngs: nnx.Rngs, channels: int, dtype: Any):
+        self.alpha = param(rngs, initializers.zeros, (channels,), ("norm",), dtype)
+        self.beta = param(rngs, initializers.zeros, (channels,), ("norm",), dtype)
+
+    def __call__(self, x: jax.Array, end: jax.Array) -> jax.Array:
+        """x [B, T, C], end int32 [B]: where each row ends -> [B, T, C], zero from there on.
+
+        Both resamplings are polyphase: sums of shifted products over the even and the odd samples of the doubled rate.
+        """
+        T, taps = x.shape[1], kaiser_sinc()
+        real = (jnp.arange(T) < end[:, None])[..., None]
+        at_end = lambda y: jnp.take_along_axis(y, (end - 1)[:, None, None], axis=1)
+        x = _held(jnp.where(real, x, at_end(x)), 3, 3)
+        even = 2 * _weighted(x, taps[::-2], T)
+        odd = 2 * _weighted(x[:, 1:], taps[-2::-2], T)
+        even, odd = self._snake(even), self._snake(odd)
+        final = at_end(odd)
+        even, odd = jnp.where(real, even, final), jnp.where(real, odd, final)
+        first, last = even[:, :1], odd[:, -1:]
+        even = jnp.concatenate([first] * 2 + [even] + [last] * 3, axis=1)
+        odd = jnp.concatenate([first] * 3 + [odd] + [last] * 2, axis=1)
+        y = _weighted(even, taps[1::2], T) + _weighted(odd, taps[0::2], T)
+        return jnp.where(real, y, 0)
+
+    def _snake(self, x: jax.Array) -> jax.Array:
+        return x + jnp.sin(x * jnp.exp(self.alpha[...])) ** 2 / (jnp.exp(self.beta[...]) + 1e-9)
+
+
+class AMPBlock(nnx.Module):
+    """Three times: activation, dilated convolution, activation, plain convolution, added to the input."""
+
+    def __init__(self, rngs: nnx.Rngs, channels: int, taps: int, dilations: tuple[int, ...], dtype: Any):
+        conv = lambda dilation: Conv1d(rngs, channels, channels, taps, 1, dtype, dilation)
+        self.convs1 = nnx.List([conv(dilation) for dilation in dilations])
+        self.convs2 = nnx.List([conv(1) for _ in dilations])
+        self.snakes = nnx.List([SnakeBeta(rngs, channels, dtype) for _ in range(2 * len(dilations))])
+
+    def __call__(self, x: jax.Array, end: jax.Array) -> jax.Array:
+        for i, (dilated, plain) in enumerate(zip(self.convs1, self.convs2, strict=True)):
+            h = dilated(self.snakes[2 * i](x, end))
+            x = x + plain(self.snakes[2 * i + 1](h, end))
+        return x
+
+
+class UpConv(nnx.Module):
+    """Transposed convolution x [B, T, inputs] -> [B, rate * T, outputs]; weight [in, out, taps]."""
+
+    def __init__(self, rngs: nnx.Rngs, inputs: int, outputs: int, taps: int, rate: int, dtype: Any):
+        self.rate, self.taps = rate, taps
+        self.weight = param(rngs, initializers.normal((inputs * taps / rate) ** -0.5), (inputs, outputs, taps),
+                            ("conv_in", "embed", None), dtype)
+        self.bias = param(rngs, initializers.zeros, (outputs,), ("norm",), dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pad = self.taps - 1 - (self.taps - self.rate) // 2
+        y = jax.lax.conv_general_dilated(x, jnp.flip(self.weight[...], 2), (1,), ((pad, pad),), (self.rate,),
+                                         dimension_numbers=("NHC", "IOH", "NHC"))
+        return y + self.bias[...]
+
+
+class BigVGAN(nnx.Module):
+    """Source: Qwen2_5OmniToken2WavBigVGANModel."""
+
+    def __init__(self, rngs: nnx.Rngs, config: BigVGANConfig, dtype: Any):
+        self.config = config
+        C = config.upsample_initial_channel
+        self.first = Conv1d(rngs, config.mel_dim, C, 7, 1, dtype)
+        self.ups, self.resblocks = nnx.List([]), nnx.List([])
+        for rate, taps in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+            C //= 2
+            self.ups.append(UpConv(rngs, 2 * C, C, taps, rate, dtype))
+            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
+                self.resblocks.append(AMPBlock(rngs, C, size, dilations, dtype))
+        self.last_snake = SnakeBeta(rngs, C, dtype)
+        self.last = Conv1d(rngs, C, 1, 7, 1, dtype, bias=False)
+
+    def __call__(self, mel: jax.Array, frames: jax.Array) -> jax.Array:
+        """mel [B, T, M], of which each row has `frames` (int32 [B], 1 or more) -> [B, T * samples of a frame];
+        what lies after a row's end has no meaning."""
+        blocks = len(self.config.resblock_kernel_sizes)
+        h = jnp.where((jnp.arange(mel.shape[1]) < frames[:, None])[..., None], normalized(mel), 0)
+        h, end = self.first(h), frames
+        for stage, up in enumerate(self.ups):
+            h = up(jnp.where((jnp.arange(h.shape[1]) < end[:, None])[..., None], h, 0))
+            h, end = constrain(h, "batch", None, None), end * up.rate
+            h = sum(block(h, end) for block in self.resblocks[stage * blocks:(stage + 1) * blocks]) / blocks
+        return jnp.clip(self.last(self.last_snake(h, end)), -1, 1)[..., 0]
+
+
+def _held(x: jax.Array, before: int, after: int) -> jax.Array:
+    """x [B, T, C] with its first and last values repeated."""
+    return jnp.pad(x, ((0, 0), (before, after), (0, 0)), mode="edge")
+
+
+def _weighted(x: jax.Array, taps: np.ndarray, length: int) -> jax.Array:
+    """sum over j of taps[j] * x[:, j : j + length]."""
+    return sum(float(tap) * x[:, j:j + length] for j, tap in enumerate(taps))

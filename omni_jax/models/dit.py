@@ -1,0 +1,275 @@
+"""The DiT: codec codes to mel by flow matching (paper section 2.4), over blocks of 24 mel frames.
+
+A position attends to its own block only, except in a few layers that also see the block before or the block after. So
+the network works on [rows, blocks, frames, D], and attention is a batch of small dense products. One evaluation at
+block b reads blocks b-2 .. b+1 and nothing else.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from omni_jax.config import DiTConfig
+from omni_jax.models import rope
+from omni_jax.models.ecapa import ECAPA
+from omni_jax.models.layers import Embedding, Linear, stack
+from omni_jax.sharding import constrain
+
+EPS = 1e-6
+TIME_WIDTH, TIME_SCALE = 256, 1000  # sinusoids of a time; fixed by the reference
+STEPS, STAGES = 9, 4
+EVALUATIONS = STEPS * STAGES
+GUIDANCE = 0.5
+# Runge-Kutta's 3/8 rule: where each stage stands within a step, and the earlier slopes that lead there.
+_NODES = np.array([0, 1 / 3, 2 / 3, 1])
+_SLOPES = np.array([[0, 0, 0, 0], [1 / 3, 0, 0, 0], [-1 / 3, 1, 0, 0], [1, -1, 1, 0]], np.float32)
+_WEIGHTS = np.array([1, 3, 3, 1], np.float32) / 8
+
+
+class Modulations(NamedTuple):
+    """AdaLN's shifts, scales and gates at each time: the same for every clip, so they are computed once.
+
+    `layers` [times, L, 6, D]: shift, scale, gate of the attention, then of the MLP; `last` [times, 2, D]: scale, shift.
+    """
+
+    layers: jax.Array
+    last: jax.Array
+
+
+class View(NamedTuple):
+    """What an evaluation knows of the blocks that it works on, the same in all layers and at all times.
+
+    Masks: True where a query of a block may look. R = 2 B rows: guided, then unguided.
+    """
+
+    turn: tuple[jax.Array, jax.Array]  # cos, sin [n, T, 1, H/2] of absolute positions
+    own: jax.Array      # bool [R, n, T]: frames that exist
+    back: jax.Array     # bool [R, n, 2 T]: the block before, then the own
+    ahead: jax.Array    # bool [R, n, 2 T]: the own block, then the next
+    current: jax.Array  # int32 []: blocks before the look-ahead; the keys and values of the last of them are kept
+
+
+def knots() -> np.ndarray:
+    """float32 [STEPS + 1]: the times between which the solver steps; "sway" draws them towards the start."""
+    step = np.float32(1) / np.float32(STEPS)
+    rising = [step * np.float32(i) for i in range(5)] + [np.float32(1) - step * np.float32(i) for i in range(4, -1, -1)]
+    t = np.array(rising, np.float32)
+    return t - (np.cos(np.float32(np.pi / 2) * t) - np.float32(1) + t)
+
+
+def times() -> np.ndarray:
+    """float32 [3 * STEPS + 1]: the distinct times of all evaluations; evaluation 4 s + j is at time 3 s + j."""
+    t = knots()
+    inner = t[:-1, None] + np.diff(t)[:, None] * _NODES[:3].astype(np.float32)
+    return np.append(inner.astype(np.float32).ravel(), t[-1])
+
+
+def sinusoids(t: np.ndarray) -> np.ndarray:
+    """float32 [len(t), TIME_WIDTH]; rounded where the reference rounds, for angles go up to 1,000."""
+    half = TIME_WIDTH // 2
+    exponents = np.arange(half, dtype=np.float32) * np.float32(-math.log(10000) / (half - 1))
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
+    angles = (np.float32(TIME_SCALE) * t.astype(np.float32))[:, None] * frequencies
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+class DiTLayer(nnx.Module):
+    """Attention over neighbouring blocks and an MLP, both modulated and gated by the time."""
+
+    def __init__(self, rngs: nnx.Rngs, config: DiTConfig, dtype: Any):
+        D, N, H = config.hidden_size, config.num_attention_heads, config.head_dim
+        F = D * config.ff_mult
+        heads = lambda: Linear(rngs, (D,), (N, H), ("heads", "head_dim", "embed"), dtype, bias=True)
+        self.modulation = Linear(rngs, (D,), (6, D), (None, "mlp", "embed"), dtype, bias=True)
+        self.q, self.k, self.v = heads(), heads(), heads()
+        self.o = Linear(rngs, (N, H), (D,), ("embed", "heads", "head_dim"), dtype, bias=True)
+        self.fc1 = Linear(rngs, (D,), (F,), ("mlp", "embed"), dtype, bias=True)
+        self.fc2 = Linear(rngs, (F,), (D,), ("embed", "mlp"), dtype, bias=True)
+
+    def __call__(self, x: jax.Array, modulation: jax.Array, view: View, looks: str, kept: jax.Array | None):
+        """x [R, n, T, D], modulation [6, D], `looks`: "own", "back" or "ahead"; `kept` [2, R, T, N, H]: keys and values
+        of the block before the first (None: there is none). Returns x and the keys and values to keep."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
+        h = _modulate(x, shift, scale)
+        q, k, v = _turn_first_head(self.q(h), view.turn), _turn_first_head(self.k(h), view.turn), self.v(h)
+        last = None
+        if looks == "back" and kept is not None:
+            last = jnp.stack([jax.lax.dynamic_index_in_dim(x, view.current - 1, 1, False) for x in (k, v)])
+        x = x + gate * self.o(_attend(q, *_neighbours(k, v, looks, kept), getattr(view, looks)))
+        h = jax.nn.gelu(self.fc1(_modulate(x, mlp_shift, mlp_scale)), approximate=True)
+        return constrain(x + mlp_gate * self.fc2(h), "batch", "mel_blocks", None, None), last
+
+
+class DiT(nnx.Module):
+    """Source: Qwen2_5OmniToken2WavDiTModel. float32 on every device, as its solver needs."""
+
+    def __init__(self, rngs: nnx.Rngs, config: DiTConfig, dtype: Any, scanned: bool = True):
+        self.config = config
+        D = config.hidden_size
+        self.time = _TimeEmbedding(rngs, D, dtype)
+        self.codec_embed = Embedding(rngs, config.codec_rows, config.emb_dim, dtype)
+        self.input = Linear(rngs, (config.input_size,), (D,), ("embed", "conv_in"), dtype, bias=True)
+        self.speaker = ECAPA(rngs, config, dtype)
+        self.layers = stack(DiTLayer, rngs, config.num_hidden_layers, config, dtype, scanned=scanned)
+        self.modulation = Linear(rngs, (D,), (2, D), (None, "mlp", "embed"), dtype, bias=True)
+        self.output = Linear(rngs, (D,), (config.mel_dim,), (None, "embed"), dtype, bias=True)
+
+    def modulations(self) -> Modulations:
+        """Of all times of the solver."""
+        time = jax.nn.silu(self.time(sinusoids(times())))
+        if isinstance(self.layers, nnx.List):
+            layers = [layer.modulation(time) for layer in self.layers]
+        else:
+            modulation = nnx.split(self.layers.modulation)
+            layers = [nnx.merge(modulation[0], jax.tree.map(lambda w, i=i: w[i], modulation[1]))(time)
+                      for i in range(self.config.num_hidden_layers)]
+        return Modulations(jnp.stack(layers, axis=1), self.modulation(time))
+
+    def voice(self, speaker: jax.Array, reference: jax.Array) -> jax.Array:
+        """A speaker vector [B, enc_emb_dim] and a reference mel [B, T, M] -> [B, 2, D]: what they add to every frame,
+        guided, and unguided (where both are zero, the mel still passing through ECAPA)."""
+        M, P, E = self.config.mel_dim, self.config.enc_dim, self.config.emb_dim
+        weight = self.input.weight[...]
+        both = jnp.stack([self.speaker(reference), self.speaker(jnp.zeros_like(reference))], axis=1)
+        vector = jnp.stack([speaker, jnp.zeros_like(speaker)], axis=1)
+        return both @ weight[:, M:M + P].T + vector @ weight[:, M + P + E:].T + self.input.bias[...]
+
+    def given(self, codes: jax.Array, voices: jax.Array) -> jax.Array:
+        """int32 [B, n, codes of a block] and voices [B, 2, D] -> [2 B, n, T, D]: all of the input but the noisy mel."""
+        M, P, E = self.config.mel_dim, self.config.enc_dim, self.config.emb_dim
+        weight = self.input.weight[...][:, M + P:M + P + E]
+        both = jnp.stack([codes, jnp.zeros_like(codes)])
+        frames = jnp.repeat(self.codec_embed(both) @ weight.T, self.config.repeats, axis=3)
+        return (frames + jnp.swapaxes(voices, 0, 1)[:, :, None, None]).reshape(-1, *frames.shape[2:])
+
+    def view(self, first: jax.Array, frames: jax.Array, blocks: int, current: jax.Array) -> View:
+        """Of `blocks` blocks from the clip's block `first` (int32 []), of which each row has `frames` (int32 [B])."""
+        T = self.config.block_size
+        positions = (first * T + jnp.arange(blocks * T)).reshape(blocks, T, 1, 1).astype(jnp.float32)
+        angles = positions * rope.inverse_frequencies(self.config.head_dim, self.config.rope_theta)
+        own = (jnp.arange(blocks * T) < frames[:, None]).reshape(-1, blocks, T)
+        own = jnp.concatenate([own, own])
+        before = jnp.concatenate([jnp.broadcast_to(first > 0, own[:, :1].shape), own[:, :-1]], axis=1)
+        after = jnp.concatenate([own[:, 1:], jnp.zeros_like(own[:, :1])], axis=1)
+        return View((jnp.cos(angles), jnp.sin(angles)), own, jnp.concatenate([before, own], -1),
+                    jnp.concatenate([own, after], -1), current)
+
+    def empty_kept(self, batch: int) -> jax.Array:
+        """Keys and values of the block before a chunk, for each evaluation and each layer that looks back."""
+        c = self.config
+        return jnp.zeros((EVALUATIONS, len(c.look_backward_layers), 2, 2 * batch, c.block_size, c.num_attention_heads,
+                          c.head_dim), jnp.float32)
+
+    def __call__(self, x: jax.Array, given: jax.Array, modulations: Modulations, view: View,
+                 kept: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
+        """One evaluation: noisy mel [B, n, T, M] -> its velocity, with guidance, and the new `kept`.
+
+        given [2 B, n, T, D]; modulations of this one time ([L, 6, D] and [2, D]); kept [layers that look back, 2, 2 B,
+        T, N, H], or None where the clip is solved whole.
+        """
+        h = x @ self.input.weight[...][:, :self.config.mel_dim].T
+        h = constrain(jnp.concatenate([h, h]) + given, "batch", "mel_blocks", None, None)
+        news = []
+        for first, last, looks in self._runs():
+            before = None if kept is None or looks != "back" else kept[len(news)]
+            h, new = self._run(h, modulations.layers, view, first, last, looks, before)
+            news += [new] if looks == "back" else []
+        scale, shift = modulations.last
+        guided, free = jnp.split(self.output(_modulate(h, shift, scale)), 2)
+        return guided + GUIDANCE * (guided - free), None if kept is None else jnp.stack(news)
+
+    def _runs(self) -> list[tuple[int, int, str]]:
+        """(first, last + 1, where they look) of consecutive layers that are alike."""
+        runs: list[tuple[int, int, str]] = []
+        for i in range(self.config.num_hidden_layers):
+            looks = "back" if i in self.config.look_backward_layers else (
+                "ahead" if i in self.config.look_ahead_layers else "own")
+            if runs and looks == "own" == runs[-1][2]:
+                runs[-1] = (runs[-1][0], i + 1, looks)
+            else:
+                runs.append((i, i + 1, looks))
+        return runs
+
+    def _run(self, h, modulations, view, first, last, looks, kept):
+        if isinstance(self.layers, nnx.List):
+            for i in range(first, last):
+                h, new = self.layers[i](h, modulations[i], view, looks, kept)
+            return h, new
+        graphdef, weights = nnx.split(self.layers)
+        at = lambda i: nnx.merge(graphdef, jax.tree.map(lambda w: w[i], weights))
+        if last - first == 1:
+            return at(first)(h, modulations[first], view, looks, kept)
+        return jax.lax.fori_loop(first, last, lambda i, h: at(i)(h, modulations[i], view, looks, kept)[0], h), None
+
+
+class _TimeEmbedding(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs, width: int, dtype: Any):
+        self.fc1 = Linear(rngs, (TIME_WIDTH,), (width,), ("mlp", "conv_in"), dtype, bias=True)
+        self.fc2 = Linear(rngs, (width,), (width,), ("embed", "mlp"), dtype, bias=True)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc2(jax.nn.silu(self.fc1(x)))
+
+
+def solve(model: DiT, noise: jax.Array, given: jax.Array, table: Modulations, view: View,
+          kept: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
+    """The mel [B, n, T, M] to which the flow carries noise [B, n, T, M], and the new `kept` [EVALUATIONS, …].
+
+    One scan over all evaluations; `kept` is part of its carry, so that a donated one is written in place.
+    """
+    steps = np.repeat(np.diff(knots()), STAGES)
+    stages = np.tile(np.arange(STAGES), STEPS)
+    moments = 3 * np.repeat(np.arange(STEPS), STAGES) + stages
+
+    def evaluate(carry, scanned):
+        x, slopes, kept = carry
+        index, step, stage, moment = scanned
+        along = lambda coefficients: x + step * jnp.tensordot(coefficients, slopes, 1)
+        before = None if kept is None else kept[index]
+        slope, new = model(along(jnp.asarray(_SLOPES)[stage]), given, jax.tree.map(lambda w: w[moment], table), view,
+                           before)
+        slopes = slopes.at[stage].set(slope)
+        x = jnp.where(stage == STAGES - 1, x + step * jnp.tensordot(_WEIGHTS, slopes, 1), x)
+        return (x, slopes, None if kept is None else kept.at[index].set(new)), None
+
+    start = noise, jnp.zeros((STAGES, *noise.shape), noise.dtype), kept
+    scanned = np.arange(EVALUATIONS), steps, stages, moments
+    (mel, _, kept), _ = jax.lax.scan(evaluate, start, scanned)
+    return mel, kept
+
+
+def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+    """Layer norm without weights of its own, scaled and shifted."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + EPS) * (1 + scale) + shift
+
+
+def _turn_first_head(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """x [R, n, T, N, H]. Only head 0 is turned, as the network was trained; pair i is (x[2 i], x[2 i + 1])."""
+    (cos, sin), pairs = turn, x[..., :1, :].reshape(*x.shape[:-2], 1, -1, 2)
+    a, b = pairs[..., 0], pairs[..., 1]
+    turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(*x.shape[:-2], 1, -1)
+    return jnp.concatenate([turned, x[..., 1:, :]], axis=-2)
+
+
+def _neighbours(k: jax.Array, v: jax.Array, looks: str, kept: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Keys and values [R, n, T or 2 T, N, H] that the queries of each block see."""
+    if looks == "own":
+        return k, v
+    if looks == "ahead":
+        return tuple(jnp.concatenate([x, jnp.roll(x, -1, axis=1)], axis=2) for x in (k, v))
+    if kept is None:
+        return tuple(jnp.concatenate([jnp.roll(x, 1, axis=1), x], axis=2) for x in (k, v))
+    return tuple(jnp.concatenate([jnp.concatenate([old[:, None], x[:, :-1]], axis=1), x], axis=2)
+                 for x, old in zip((k, v), kept, strict=True))
+
+
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """q [R, n, T, N, H], k and v [R, n, S, N, H], mask [R, n, S]; a row that sees nothing gets some finite value."""
+    scores = jnp.einsum("rbtnh,rbsnh->rbnts", q, k) / math.sqrt(q.shape[-1])
+    scores = jnp.where(mask[:, :, None, None], scores, jnp.finfo(jnp.float32).min)
+    return jnp.einsum("rbnts,rbsnh->rbtnh", jax.nn.softmax(scores, axis=-1), v)

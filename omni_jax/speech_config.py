@@ -1,0 +1,111 @@
+"""The configurations of Token2Wav's networks; read and written as all others, by config.py."""
+
+import dataclasses
+import math
+
+from omni_jax.errors import require
+
+
+@dataclasses.dataclass(frozen=True)
+class DiTConfig:
+    """Codes to mel: a diffusion transformer over blocks of `block_size` mel frames, and its ECAPA speaker encoder
+    (`enc_*`). `num_embeds`: the codec table has one row more."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    head_dim: int
+    ff_mult: int
+    emb_dim: int
+    block_size: int
+    look_ahead_layers: tuple[int, ...]
+    look_backward_layers: tuple[int, ...]
+    repeats: int
+    num_embeds: int
+    mel_dim: int
+    rope_theta: float
+    enc_emb_dim: int
+    enc_dim: int
+    enc_channels: tuple[int, ...]
+    enc_kernel_sizes: tuple[int, ...]
+    enc_dilations: tuple[int, ...]
+    enc_attention_channels: int
+    enc_res2net_scale: int
+    enc_se_channels: int
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "dit_config", sentence)
+        need(self.head_dim % 2 == 0, "head_dim must be even (rotary pairs)")
+        need(self.block_size % self.repeats == 0, "block_size must be a multiple of repeats (whole codes in a block)")
+        looks = (*self.look_ahead_layers, *self.look_backward_layers)
+        need(all(layer < self.num_hidden_layers for layer in looks) and len(set(looks)) == len(looks),
+             "look_ahead_layers and look_backward_layers must name different layers below num_hidden_layers")
+        channels = self.enc_channels
+        need(len(channels) == len(self.enc_kernel_sizes) == len(self.enc_dilations) >= 3,
+             "enc_channels, enc_kernel_sizes and enc_dilations must have one length, 3 or more")
+        need(len(set(channels[:-1])) == 1 and sum(channels[1:-1]) == channels[-1],
+             "enc_channels must be equal but for the last, which is the sum of those between the first and itself")
+        need(channels[0] % self.enc_res2net_scale == 0, "enc_channels must be multiples of enc_res2net_scale")
+        need(all(size % 2 for size in self.enc_kernel_sizes), "enc_kernel_sizes must be odd")
+
+    @property
+    def input_size(self) -> int:
+        """Noisy mel, voice of the reference recording, code, speaker vector: what a frame's input joins."""
+        return self.mel_dim + self.enc_dim + self.emb_dim + self.enc_emb_dim
+
+    @property
+    def codec_rows(self) -> int:
+        """8194 in both releases: codes that the table knows. 8192 of them are sounds."""
+        return self.num_embeds + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BigVGANConfig:
+    """Mel to waveform: transposed convolutions, each followed by the mean of several residual blocks."""
+
+    mel_dim: int
+    upsample_initial_channel: int
+    resblock_kernel_sizes: tuple[int, ...]
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...]
+    upsample_rates: tuple[int, ...]
+    upsample_kernel_sizes: tuple[int, ...]
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "bigvgan_config", sentence)
+        rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
+        need(len(rates) == len(kernels)
+             and all(k >= r and (k - r) % 2 == 0 for r, k in zip(rates, kernels, strict=True)),
+             "upsample_kernel_sizes must exceed upsample_rates, one by one, by an even number")
+        need(self.upsample_initial_channel % 2 ** len(rates) == 0,
+             "upsample_initial_channel must halve at each of upsample_rates")
+        need(all(size % 2 for size in self.resblock_kernel_sizes), "resblock_kernel_sizes must be odd")
+        need(len(self.resblock_dilation_sizes) == len(self.resblock_kernel_sizes)
+             and all(len(sizes) == 3 for sizes in self.resblock_dilation_sizes),
+             "resblock_dilation_sizes must be three for each of resblock_kernel_sizes")
+
+    @property
+    def samples_per_frame(self) -> int:
+        """240 in both releases: 24,000 samples a second from 100 mel frames."""
+        return math.prod(self.upsample_rates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Token2WavConfig:
+    """Codes to waveform."""
+
+    dit_config: DiTConfig
+    bigvgan_config: BigVGANConfig
+
+    def __post_init__(self):
+        require(self.dit_config.mel_dim == self.bigvgan_config.mel_dim, "token2wav_config",
+                 f"mel_dim must be one number, not {self.dit_config.mel_dim} in dit_config and "
+                 f"{self.bigvgan_config.mel_dim} in bigvgan_config")
+
+    @property
+    def samples_per_code(self) -> int:
+        """480 in both releases: 50 codes a second."""
+        return self.dit_config.repeats * self.bigvgan_config.samples_per_frame
+
+    @property
+    def codes_per_block(self) -> int:
+        return self.dit_config.block_size // self.dit_config.repeats
