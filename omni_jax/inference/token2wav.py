@@ -204,6 +204,17 @@ def whole_mel(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Sequ
     return mel
 
 
+def block_mel(synthesizer: Synthesizer, voice: jax.Array, codes: np.ndarray, seed: int,
+              schedule: Schedule = SCHEDULE) -> np.ndarray:
+    """The mel [frames, M] of one clip, solved in chunks."""
+    session, parts = begin(synthesizer, [voice], np.array([seed], np.uint32), schedule), []
+    session.waiting, session.ended = [np.asarray(codes, np.int32)], np.ones(1, bool)
+    while len(session.waiting[0]):
+        chunk = _next_mel(session)
+        parts.append(np.asarray(chunk.mel[0, :chunk.frames[0]]))
+    return np.concatenate(parts)
+
+
 # Chunks
 
 def _frames(config: Token2WavConfig, codes: Sequence[np.ndarray]) -> np.ndarray:
@@ -244,32 +255,48 @@ def _drop_ended(session: Session) -> None:
         session.seeds = session.seeds[places]
 
 
-def _next_sound(session: Session) -> Sound:
-    """Solves the next chunk and sounds what it completes."""
+class _Chunk(NamedTuple):
+    """A solved chunk: mel [rows, n * T, M], in which rows have `frames`, at the clip's frame `behind`; `done`: rows that
+    end in it; `blocks`: how many are sounded together."""
+
+    mel: jax.Array
+    frames: np.ndarray
+    behind: int
+    done: np.ndarray
+    blocks: int
+
+
+def _next_mel(session: Session) -> _Chunk:
+    """Solves the next chunk and keeps what the one after it needs."""
     synthesizer, schedule, rows = session.synthesizer, session.schedule, session.rows
     config, T = synthesizer.config, synthesizer.config.dit_config.block_size
     first, size = session.first, schedule.size(session.chunk)
     # What each row still has from this chunk on; of a row that goes on, no more than is needed is known.
     left = np.array([len(session.waiting[row]) for row in rows], np.int32) * config.dit_config.repeats
     frames = np.minimum(left, (size + schedule.ahead) * T)
-    blocks = -(-frames.max() // T)
-    shape, sounded = schedule.fit(blocks), schedule.fit_sound(min(blocks, size))
+    blocks = -(-int(frames.max()) // T)
+    shape = schedule.fit(blocks)
     noise = session.noise and _rows_of_blocks([session.noise[row] for row in rows], first * T, shape, T)
     codes = _rows_of_blocks([session.waiting[row] for row in rows], 0, shape, config.codes_per_block)
     with jax.set_mesh(synthesizer.mesh):
         mel, kept = _solve(synthesizer.graphdef, synthesizer.params, synthesizer.table, session.voices, codes, noise,
                            session.seeds, np.int32(first), frames, np.int32(min(size, shape)), session.state.kept)
-    done = session.ended[rows] & (left <= size * T)
-    wave, tail = _sound(synthesizer, session.state.tail, mel, sounded, np.minimum(frames, size * T), first * T)
-    session.state = State(kept, tail)
-    spans = _spans(config, first * T, np.minimum(frames, size * T), done)
+    session.state = session.state._replace(kept=kept)
     session.chunk += 1
-    for row in range(len(session.waiting)):
-        session.waiting[row] = session.waiting[row][size * config.codes_per_block:]
+    session.waiting = [row[size * config.codes_per_block:] for row in session.waiting]
+    return _Chunk(mel, np.minimum(frames, size * T), first * T, session.ended[rows] & (left <= size * T),
+                  schedule.fit_sound(min(blocks, size)))
+
+
+def _next_sound(session: Session) -> Sound:
+    """Solves the next chunk and sounds what it completes."""
+    synthesizer, rows, chunk = session.synthesizer, session.rows, _next_mel(session)
+    wave, tail = _sound(synthesizer, session.state.tail, chunk.mel, chunk.blocks, chunk.frames, chunk.behind)
+    session.state = session.state._replace(tail=tail)
     everyone = [(0, 0, 0)] * len(session.counts)
-    for place, row in enumerate(rows):
-        everyone[row] = (place, *spans[place])
-    return Sound(wave, everyone, config.samples_per_code)
+    for place, span in enumerate(_spans(synthesizer.config, chunk.behind, chunk.frames, chunk.done)):
+        everyone[rows[place]] = (place, *span)
+    return Sound(wave, everyone, synthesizer.config.samples_per_code)
 
 
 def _spans(config: Token2WavConfig, behind: int, frames: np.ndarray, done: np.ndarray) -> list[tuple[int, int]]:
