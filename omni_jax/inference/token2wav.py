@@ -182,12 +182,9 @@ def synthesize(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Seq
     """
     B = len(codes)
     if solve == "whole":
-        sounds = _sounds_of(synthesizer, whole_mel(synthesizer, voices, codes, seeds, noise), codes, schedule)
-    else:
-        session = begin(synthesizer, voices, seeds, schedule, noise)
-        sounds = push(session, codes, [True] * B)
-    parts = [sound.rows() for sound in sounds]
-    return [np.concatenate([part[row] for part in parts] or [np.zeros(0, np.float32)]) for row in range(B)]
+        mel = whole_mel(synthesizer, voices, codes, seeds, noise)
+        return vocode(synthesizer, mel, _frames(synthesizer.config, codes))
+    return _joined(push(begin(synthesizer, voices, seeds, schedule, noise), codes, [True] * B), B)
 
 
 def whole_mel(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Sequence[np.ndarray], seeds: np.ndarray,
@@ -202,6 +199,23 @@ def whole_mel(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Sequ
                         _rows_of_blocks(codes, 0, blocks, config.codes_per_block), given, np.asarray(seeds, np.uint32),
                         np.int32(0), frames, np.int32(blocks), None)
     return mel
+
+
+def vocode(synthesizer: Synthesizer, mel: jax.Array, frames: np.ndarray, blocks: int = SCHEDULE.sizes[-1]) -> list:
+    """The waveforms of B rows of mel [B, T, M], of which each has `frames` (int [B]): in windows of so many blocks."""
+    config, width, sounds = synthesizer.config, blocks * synthesizer.config.dit_config.block_size, []
+    tail = jnp.zeros((len(frames), 2 * CONTEXT, mel.shape[2]), jnp.float32)
+    for behind in range(0, int(frames.max()), width):
+        left = np.maximum(frames - behind, 0)
+        wave, tail = _sound(synthesizer, tail, mel[:, behind:behind + width], blocks, np.minimum(left, width), behind)
+        spans = _spans(config, behind, np.minimum(left, width), left <= width)
+        sounds.append(Sound(wave, [(row, *span) for row, span in enumerate(spans)], config.samples_per_code))
+    return _joined(sounds, len(frames))
+
+
+def _joined(sounds: Sequence[Sound], rows: int) -> list[np.ndarray]:
+    parts = [sound.rows() for sound in sounds]
+    return [np.concatenate([part[row] for part in parts] or [np.zeros(0, np.float32)]) for row in range(rows)]
 
 
 def block_mel(synthesizer: Synthesizer, voice: jax.Array, codes: np.ndarray, seed: int,
@@ -256,8 +270,8 @@ def _drop_ended(session: Session) -> None:
 
 
 class _Chunk(NamedTuple):
-    """A solved chunk: mel [rows, n * T, M], in which rows have `frames`, at the clip's frame `behind`; `done`: rows that
-    end in it; `blocks`: how many are sounded together."""
+    """A solved chunk: mel [rows, n * T, M] from the clip's frame `behind`, in which rows have `frames`; `done`: rows
+    that end in it; `blocks`: how many are sounded together."""
 
     mel: jax.Array
     frames: np.ndarray
@@ -316,22 +330,6 @@ def _sound(synthesizer: Synthesizer, tail: jax.Array, mel: jax.Array, blocks: in
     with jax.set_mesh(synthesizer.mesh):
         return _vocode(synthesizer.graphdef, synthesizer.params, tail, mel, np.int32(min(behind, 2 * CONTEXT)),
                        np.maximum(frames, 0), blocks * synthesizer.config.dit_config.block_size, behind == 0)
-
-
-def _sounds_of(synthesizer: Synthesizer, mel: jax.Array, codes: Sequence[np.ndarray],
-               schedule: Schedule) -> Iterator[Sound]:
-    """A whole clip's mel through the vocoder, in the windows of the schedule."""
-    config, T = synthesizer.config, synthesizer.config.dit_config.block_size
-    total, tail, chunk = _frames(config, codes), None, 0
-    tail = jnp.zeros((len(codes), 2 * CONTEXT, mel.shape[2]), mel.dtype)
-    while (behind := schedule.first(chunk) * T) < total.max():
-        size = schedule.size(chunk)
-        left = np.maximum(total - behind, 0)
-        piece = mel[:, behind:behind + size * T]
-        wave, tail = _sound(synthesizer, tail, piece, size, np.minimum(left, size * T), behind)
-        spans = _spans(config, behind, np.minimum(left, size * T), left <= size * T)
-        yield Sound(wave, [(row, *span) for row, span in enumerate(spans)], config.samples_per_code)
-        chunk += 1
 
 
 # Jitted steps. A float32 product on TPU is one bfloat16 pass unless told otherwise, which the solver can't bear.
