@@ -5,7 +5,7 @@ MODEL ?= out/random
 
 .PHONY: run test test-slow test-full-size lint parity bench clean
 
-run: .venv/run  ## a random checkpoint reads, looks, listens and watches; see out/
+run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks; see out/
 	$(BIN)/python -m tools.demo --out out
 
 test: .venv/test  ## lint and the whole suite but what is marked slow

@@ -22,7 +22,8 @@ MESH_AXES = ("data", "fsdp", "model")
 RULES: dict[str, tuple] = {
     "layers": (),                            # scanned over, so never split
     "batch": (("data", "fsdp"), "data"),     # rows of a batch, media blocks
-    "blocks": (("data", "fsdp"), "data"),    # the DiT's blocks of 24 mel frames, where the rows are too few
+    "mel_blocks": (("data", "fsdp"), "data"),  # the DiT's blocks of 24 mel frames, where the rows are too few
+    "blocks": (("data", "fsdp", "model"), ("data", "fsdp"), "data"),  # of much media: see media_axis
     "embed": ("fsdp", "model"),              # the residual stream; `model` where nothing else of the weight divides
     "norm": (),                              # vectors of that width: too small to be worth moving
     "vocab": ("model",),
@@ -78,22 +79,25 @@ def default_mesh(kv_heads: int, devices: Sequence[jax.Device] | None = None) -> 
     return make_mesh(f"fsdp={len(devices) // model},model={model}", devices)
 
 
-def resolve(axes: Sequence[str | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
+def resolve(axes: Sequence[str | tuple[str, int] | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
     """The partition of an array with these logical axes and sizes.
 
-    All axes' first choices come before any second choice; a mesh axis is used once, and those of size 1 never.
+    An axis may be (name, n): groups of n numbers that stay together, as heads stored flat. All axes' first choices
+    come before any second choice; a mesh axis is used once, and those of size 1 never.
     """
     chosen: list = [None] * len(axes)
     used: set[str] = set()
-    choices = [RULES[axis] if axis else () for axis in axes]
+    names, units = zip(*(axis if isinstance(axis, tuple) else (axis, 1) for axis in axes), strict=True)
+    choices = [RULES[name] if name else () for name in names]
+    shape = [size // unit for size, unit in zip(shape, units, strict=True)]
     for rank in range(max(map(len, choices), default=0)):
         for i, size in enumerate(shape):
             if chosen[i] is not None or rank >= len(choices[i]):
                 continue
-            names = {choices[i][rank]} if isinstance(choices[i][rank], str) else set(choices[i][rank])
-            ways = math.prod(mesh.shape[name] for name in names)
-            if ways > 1 and size % ways == 0 and not used & names:
-                used |= names
+            wanted = {choices[i][rank]} if isinstance(choices[i][rank], str) else set(choices[i][rank])
+            ways = math.prod(mesh.shape[name] for name in wanted)
+            if ways > 1 and size % ways == 0 and not used & wanted:
+                used |= wanted
                 chosen[i] = choices[i][rank]
     return PartitionSpec(*chosen)
 
@@ -108,6 +112,19 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     if mesh.empty:
         return x
     return jax.lax.with_sharding_constraint(x, resolve(axes, x.shape, mesh))
+
+
+def on_one_device() -> bool:
+    """Whether the mesh in context has one device, or there is none."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or mesh.size == 1
+
+
+def media_axis(rows: int, width: int, hidden: int) -> str:
+    """The logical axis of a tower's blocks of media: `rows` vectors of `width` in all, through layers whose MLP has
+    `hidden`. Split over all devices, each gathers every layer's weights, width * (4 width + 2 hidden); split over a
+    part of them, the others add up the rows twice a layer, which sends four times width * rows."""
+    return "blocks" if rows > width + hidden / 2 else "batch"
 
 
 def abstract(network: Callable, config: Any, mesh: Mesh, dtype: Any = jnp.float32) -> tuple[nnx.GraphDef, dict]:

@@ -21,8 +21,21 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session", params=["7b", "3b"])
 def checkpoint(request, tmp_path_factory):
-    """Random checkpoints shaped like both releases."""
-    return tiny.write_checkpoint(tmp_path_factory.mktemp("checkpoints") / request.param, request.param, dtype="float32")
+    """Random checkpoints shaped like both releases, speech included."""
+    path = tmp_path_factory.mktemp("checkpoints") / request.param
+    return tiny.write_checkpoint(path, request.param, speech=True, dtype="float32", seed=1)
+
+
+@pytest.fixture(scope="session")
+def talking_7b(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "talking"
+    return tiny.write_checkpoint(path, "7b", speech=True, dtype="float32", seed=1)
+
+
+@pytest.fixture(scope="session")
+def talking(talking_7b):
+    """The checkpoint shaped like the 7B, with its speaking half, on one device."""
+    return omni_jax.load(talking_7b, mesh="")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,42 @@ def test_transformers_reads_what_is_written_and_the_other_way_round(kind):
     assert OmniConfig.from_json(thinker.to_dict()) == ours
 
 
+@pytest.mark.parametrize("kind", ["7b", "3b"])
+def test_speaking_halves_are_read_and_written(kind):
+    transformers = pytest.importorskip("transformers")
+    data = tiny.config(kind, speech=True)
+    ours = OmniConfig.from_json(data)
+    assert ours.to_json() == data
+    theirs = transformers.Qwen2_5OmniConfig(**ours.to_json())
+    again = OmniConfig.from_json(theirs.to_dict())
+    assert again == ours and again.talker_config.head_dim == data["talker_config"]["head_dim"]
+    assert 0 in OmniConfig.load("configs/qwen2.5-omni-3b.json").talker_config.mrope_section
+
+
+@pytest.mark.parametrize("change", [{"enable_audio_output": False}, {"talker_config": None, "token2wav_config": None}])
+def test_without_speech_there_is_none(change):
+    config = OmniConfig.from_json({**tiny.config("7b", speech=True), **change})
+    assert config.talker_config is None and config.token2wav_config is None
+    silent = OmniConfig.from_json(tiny.config("7b", speech=True)).without_speech()
+    assert OmniConfig.from_json(silent.to_json()) == config and silent.to_json()["enable_audio_output"] is False
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"head_dim": None}, "field head_dim is missing"), ({"head_dim": 18}, "half of head_dim 18"),
+    ({"num_key_value_heads": 2}, "must be a multiple"),
+    ({"vocab_size": 320}, "tts_codec_mask_token_id 320 lies outside"),
+    ({"embedding_size": 96}, "embedding_size 96 must equal"),
+    ({"tts_text_pad_token_id": 487}, "outside the vocabulary"),
+    ({"rope_scaling": {"mrope_section": [2, -1, 7]}}, "mrope_section: -1 must be 0 or more"),
+    ({"tts_codec_pad_token_id": None}, "field tts_codec_pad_token_id is missing"),
+], ids=lambda value: str(value)[:30])
+def test_contradictions_of_the_talker(change, message):
+    data = tiny.config("7b", speech=True)
+    data["talker_config"] |= change
+    with pytest.raises(OmniError, match=f"^talker_config.*{message}"):
+        OmniConfig.from_json(data)
+
+
 def test_spellings():
     data = tiny.config("7b")
     thinker = data["thinker_config"]
@@ -141,7 +177,8 @@ def test_every_field_is_read_by_something():
                                      and "property" in map(ast.unparse, node.decorator_list)], [])
     read = {node.attr for tree in trees.values() for node in ast.walk(tree)
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
-    kinds = (configs.TextConfig, configs.AudioConfig, configs.VisionConfig, configs.ThinkerConfig)
+    kinds = (configs.TextConfig, configs.AudioConfig, configs.VisionConfig, configs.ThinkerConfig,
+             configs.TalkerConfig, configs.DiTConfig, configs.BigVGANConfig)
     unread = [f"{kind.__name__}.{field.name}" for kind in kinds for field in dataclasses.fields(kind)
               if field.name not in read]
     assert not unread

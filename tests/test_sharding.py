@@ -135,3 +135,65 @@ def test_every_split_gives_the_same_answers(expected, size, split):
                  omni.network.params, abstract)
     assert np.abs(split_logits - logits).max() / np.abs(logits).max() < 1e-5
     np.testing.assert_array_equal(split_tokens, tokens)
+
+
+@pytest.mark.parametrize("size, model, q, o, k", [
+    # 12 query and 4 kv heads; output projections are stored flat and keep their heads whole.
+    ("7b", 2, P(None, "model", None, "fsdp"), P(None, "fsdp", "model"), P(None, "model", None, "fsdp")),
+    ("7b", 4, P(None, "model", None, "fsdp"), P(None, "fsdp", "model"), P(None, "model", None, "fsdp")),
+    ("7b", 8, P(None, None, "model", None), P(None, "model", None), P(None, None, "model", None)),
+    # 14 and 2: on four devices both fall to the rows of a head.
+    ("3b", 2, P(None, "model", None, "fsdp"), P(None, "fsdp", "model"), P(None, "model", None, "fsdp")),
+    ("3b", 4, P(None, None, "model", "fsdp"), P(None, "fsdp", None), P(None, None, "model", "fsdp")),
+    ("3b", 8, P(None, None, "model", None), P(None, "model", None), P(None, None, "model", None)),
+])
+def test_heads_of_the_talkers_on_any_axis(size, model, q, o, k):
+    mesh = sharding.make_mesh(f"fsdp={8 // model},model={model}")
+    config = OmniConfig.load(f"configs/qwen2.5-omni-{size}.json")
+    params = abstract_networks(config, mesh, "float32", scanned=True)["talker"][1]
+    layers, fsdp = params["decoder"]["layers"], "fsdp" if model < 8 else None
+    assert layers["q"]["weight"].sharding.spec == q and layers["k"]["weight"].sharding.spec == k
+    assert layers["o"]["weight"].sharding.spec == o
+    assert layers["gate"]["weight"].sharding.spec == P(None, "model", fsdp)
+    assert params["embed"]["weight"].sharding.spec == params["codec_head"]["weight"].sharding.spec == P("model", fsdp)
+    assert params["proj"]["weight"].sharding.spec == P(*(("fsdp", "model") if fsdp else ("model", None)))
+
+
+@pytest.mark.parametrize("size", ["3b", "7b"])
+@pytest.mark.parametrize("split", SPLITS, ids=name)
+def test_every_large_weight_of_the_talkers_is_split(size, split):
+    config = OmniConfig.load(f"configs/qwen2.5-omni-{size}.json")
+    _, params = abstract_networks(config, sharding.make_mesh(name(split)), "float32", scanned=True)["talker"]
+    total = sum(leaf.size for _, leaf in leaves(params))
+    held = sum(np.prod(leaf.sharding.shard_shape(leaf.shape)) for _, leaf in leaves(params))
+    assert held / total < 1.1 / (split[1] * split[2])
+
+
+SPOKEN = {"max_new_tokens": 6, "talker_max_new_tokens": 20, "talker_temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    @functools.cache
+    def of(size):
+        path = tmp_path_factory.mktemp(size) / "talking"
+        tiny.write_checkpoint(path, f"{size}-heads", speech=True, dtype="float32", seed=1)
+        return path, omni_jax.load(path, mesh="").generate([MIXED, TEXT], **SPOKEN)
+
+    return of
+
+
+QUICK = {"7b": ((1, 1, 8), (1, 2, 4)), "3b": ((2, 2, 2),)}
+
+
+@pytest.mark.parametrize("size, split", [
+    pytest.param(size, split, marks=pytest.mark.slow if split not in QUICK[size] else [], id=f"{size}-{name(split)}")
+    for size in ("7b", "3b") for split in SPLITS])
+def test_every_split_speaks_the_same(spoken, size, split):
+    path, expected = spoken(size)
+    omni = omni_jax.load(path, mesh=name(split))
+    for reply, wanted in zip(omni.generate([MIXED, TEXT], **SPOKEN), expected, strict=True):
+        assert reply.token_ids == wanted.token_ids
+        np.testing.assert_array_equal(reply.codes, wanted.codes)
+        assert len(set(wanted.codes.tolist())) > 10
+        assert np.abs(reply.waveform - wanted.waveform).max() < 1e-4

@@ -66,12 +66,22 @@ for _kind, (_heads, _kv, _sections) in {"7b": (12, 4, [2, 4, 4]), "3b": (14, 2, 
         **TALKERS[_kind], "embedding_size": 224 if _kind == "7b" else 128, "num_hidden_layers": 2,
         "num_attention_heads": _heads, "num_key_value_heads": _kv, "head_dim": 2 * sum(_sections),
         "rope_scaling": {"mrope_section": _sections, "rope_type": "default", "type": "default"}}
+# No two sizes of Token2Wav are equal by accident; the query width (3 x 10) is not the hidden size; Res2Net has a chain
+# of groups. What a voice is made of (192 numbers, 80 mel bins) is the releases'.
 TOKEN2WAVS = {
-    kind: {"dit_config": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16,
-                          "emb_dim": 20, "num_embeds": sounds, "enc_emb_dim": 192, "enc_dim": 12,
-                          "enc_channels": [8, 8, 8, 8, 24], "enc_attention_channels": 4, "enc_se_channels": 4},
-           "bigvgan_config": {"upsample_initial_channel": 128}}
-    for kind, sounds in {"7b": 300, "3b": 350, "7b-heads": 300, "3b-heads": 350}.items()}
+    kind: {
+        "dit_config": {
+            "hidden_size": 48, "num_hidden_layers": 6, "num_attention_heads": 3, "head_dim": 10, "ff_mult": 3,
+            "emb_dim": 20, "block_size": 24, "look_ahead_layers": [3], "look_backward_layers": [0, 4], "repeats": 2,
+            "num_embeds": sounds, "mel_dim": 80, "dropout": 0.1, "max_position_embeddings": 32768,
+            "rope_theta": 10000.0, "enc_emb_dim": 192, "enc_dim": 13, "enc_channels": [12, 12, 12, 12, 36],
+            "enc_kernel_sizes": [5, 3, 3, 3, 1], "enc_dilations": [1, 2, 3, 4, 1], "enc_attention_channels": 7,
+            "enc_res2net_scale": 3, "enc_se_channels": 9},
+        "bigvgan_config": {
+            "mel_dim": 80, "upsample_initial_channel": 64, "resblock_kernel_sizes": [3, 7],
+            "resblock_dilation_sizes": [[1, 3, 5], [1, 2, 4]], "upsample_rates": [5, 3, 2],
+            "upsample_kernel_sizes": [11, 7, 4]},
+    } for kind, sounds in {"7b": 300, "3b": 350, "7b-heads": 300, "3b-heads": 350}.items()}  # fmt: skip
 for _kind, _talker in TALKERS.items():
     _talker |= {"model_type": "qwen2_5_omni_talker", "hidden_act": "silu", "max_position_embeddings": 32768,
                 "rms_norm_eps": 1e-6, "tts_text_pad_token_id": 266, "tts_text_start_token_id": 267,
@@ -94,11 +104,11 @@ def config(kind: str, speech: bool = False) -> dict:
     return copy.deepcopy({**CONFIGS[kind], **(spoken if speech else {})})
 
 
-def write_checkpoint(directory: Path, kind: str = "7b", **options: object) -> Path:
-    """A random checkpoint of a small configuration in Hugging Face layout."""
+def write_checkpoint(directory: Path, kind: str = "7b", speech: bool = False, **options: object) -> Path:
+    """A random checkpoint of a small configuration in Hugging Face layout, with the speaking half if asked for."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     source = directory.parent / f"{directory.name}.config.json"
-    source.write_text(json.dumps(config(kind)))
+    source.write_text(json.dumps(config(kind, speech)))
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     subprocess.run([sys.executable, "-m", "tools.random_checkpoint", str(source), str(directory), *flags], check=True,
                    capture_output=True)

@@ -260,8 +260,9 @@ def benchmark(name: str, directory: str, parts: list[str], peaks: dict[str, Peak
     """The rows of one checkpoint."""
     import torch
 
-    omni = omni_jax.load(directory, mesh="", dtype="float32")
+    omni = omni_jax.load(directory, mesh="", dtype="float32", speech=False)
     reference = reference_model(directory)
+    reference = getattr(reference, "thinker", reference)
     with torch.inference_mode():
         for part in parts:
             print(f"{name}: {part} …", file=sys.stderr, flush=True)

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> dict:
     else:
         save_store(out, config, matched, speakers, companions=source, progress=True)
     return {"directory": str(out), "layout": "huggingface" if is_store(source) else "store", "tensors": len(tensors),
-            "carried": len(matched.carried), "bytes": sum(tensor.nbytes for tensor in tensors),
+            "bytes": sum(tensor.nbytes for tensor in tensors),
             "speakers": list(speakers), "seconds": round(time.perf_counter() - started, 2)}
 
 

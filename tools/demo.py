@@ -1,10 +1,10 @@
-"""Shows the whole way in: a small random checkpoint reads, looks, listens and watches.
+"""Shows the whole way in and out: a small random checkpoint reads, looks, listens, watches, answers and speaks.
 
     python -m tools.demo --out out
 
 Writes OUT/random (the checkpoint), OUT/positions.png (TMRoPE's three rows over a video with its sound) and
-OUT/frames.png (what the vision tower saw of it), and prints what went in, how fast, and the text. The weights are
-random, so the text means nothing; everything before it is real.
+OUT/frames.png (what the vision tower saw of it) and OUT/reply.wav (streamed), and prints what went in, how fast, and
+the text. The weights are random, so text and sound mean nothing; everything around them is real.
 """
 
 import contextlib
@@ -24,9 +24,11 @@ from omni_jax import OmniError
 from omni_jax.data.batch import Prompt
 from omni_jax.data.video import load_video
 from tools import _cli, random_checkpoint
+from tools._sound import RATE, sink
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
+CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 
 
@@ -95,6 +97,24 @@ def plot_frames(path: Path) -> None:
     plt.close(figure)
 
 
+def speak(omni: omni_jax.Omni, conversation: list, tokens: int, path: Path) -> dict[str, Any]:
+    """Streams one reply into a WAV file, twice (the first time compiles), and prints when sound came."""
+    options = {"max_new_tokens": tokens, "talker_max_new_tokens": CODES, "return_audio": True}
+    list(omni.stream(conversation, **options))
+    started, arrivals, samples = time.perf_counter(), [], 0
+    with sink(str(path)) as play:
+        for chunk in omni.stream(conversation, **options):
+            if isinstance(chunk, omni_jax.AudioChunk):
+                play(chunk.waveform)
+                arrivals.append(time.perf_counter() - started)
+                samples += chunk.waveform.size
+    total, seconds = time.perf_counter() - started, samples / RATE
+    first = arrivals[0] if arrivals else total
+    print(f"\nspeech, streamed to {path}\n  first sound after {first:.2f} s; {seconds:.2f} s of sound in "
+          f"{len(arrivals)} pieces in {total:.2f} s, a real-time factor of {total / max(seconds, 1e-9):.2f}")
+    return {"first_audio_seconds": first, "audio_seconds": seconds, "total_seconds": total}
+
+
 def show(omni: omni_jax.Omni, name: str, conversation: list, use_audio: bool, tokens: int) -> dict[str, Any]:
     """Runs one conversation twice (the first time imports and compiles) and prints what went in and what came out."""
     omni.prompt(conversation, use_audio)  # the first sound of a process waits for librosa's import
@@ -102,8 +122,9 @@ def show(omni: omni_jax.Omni, name: str, conversation: list, use_audio: bool, to
     prompt = omni.prompt(conversation, use_audio)
     prepared = time.perf_counter() - started
     print(f"\n{name}\n" + "\n".join(describe(prompt)))
-    omni.generate(conversation, use_audio_in_video=use_audio, max_new_tokens=tokens)
-    reply = omni.generate(conversation, use_audio_in_video=use_audio, max_new_tokens=tokens)
+    options = {"use_audio_in_video": use_audio, "max_new_tokens": tokens, "return_audio": False}
+    omni.generate(conversation, **options)
+    reply = omni.generate(conversation, **options)
     first, total = reply.timings["first_token"], reply.timings["total"]
     rate = (len(reply.token_ids) - 1) / max(total - first, 1e-9)
     print(f"  media read in {prepared:.2f} s; first token after {first:.2f} s; then {rate:.0f} tokens/s")
@@ -144,6 +165,8 @@ def run(out: Path, given: str | None, tokens: int) -> dict[str, Any]:
     conversation, use_audio = conversations()["a video with its sound"]
     plot_positions(omni, conversation, omni.prompt(conversation, use_audio), out / "positions.png")
     plot_frames(out / "frames.png")
+    if omni.speakers:
+        results["speech"] = speak(omni, conversations()["a picture"][0], tokens, out / "reply.wav")
     print(f"\nPictures: {out / 'positions.png'} (TMRoPE), {out / 'frames.png'} (the sampled frames)")
     return results
 

@@ -1,16 +1,23 @@
-"""Asks a model: text, pictures, sounds and videos in the order given, the answer on standard output.
+"""Asks a model: text, pictures, sounds and videos in the order given, the answer on standard output and as sound.
 
     python -m tools.generate --model out/random --text "What is this?" --image omni_jax/assets/samples/picture.jpg
-    python -m tools.generate --model M --system "Be brief." --video clip.mp4 --use-audio-in-video --stream
+    python -m tools.generate --model M --system "Be brief." --video clip.mp4 --use-audio-in-video --out reply.wav
+    python -m tools.generate --model M --text "Tell me a story." --stream --out - | aplay -f S16_LE -r 24000
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import omni_jax
-from omni_jax import OmniError
+from omni_jax import AudioChunk, OmniError, TextChunk
 from tools import _cli
+from tools._sound import STANDARD_OUTPUT, check_out, sink, write_wav
+
+OPTIONS = ("use_audio_in_video", "max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed",
+           "speaker", "solve", "talker_max_new_tokens", "talker_temperature", "talker_top_p", "talker_top_k",
+           "talker_repetition_penalty")
 
 
 class Content(argparse.Action):
@@ -35,33 +42,62 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
     parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
-    parser.add_argument("--stream", action="store_true", help="print the answer as it comes")
+    parser.add_argument("--speaker", metavar="NAME", help="a voice of the checkpoint (left out: Chelsie, or the first)")
+    parser.add_argument("--out", metavar="FILE",
+                        help="speak, and where the sound goes: a WAV file, or - for standard output (raw 16-bit "
+                        "samples, mono, 24 kHz; the text then goes to standard error)")
+    for name in ("temperature", "top-p", "repetition-penalty"):
+        parser.add_argument(f"--talker-{name}", type=float, metavar="X", help="of the codes of speech")
+    for name in ("top-k", "max-new-tokens"):
+        parser.add_argument(f"--talker-{name}", type=int, metavar="N")
+    parser.add_argument("--solve", choices=("block", "whole"), default="block",
+                        help="of Token2Wav: in blocks, which streams, or the whole clip as the reference does")
+    parser.add_argument("--stream", action="store_true", help="give text and sound as they come")
     arguments = parser.parse_args(argv)
     if not arguments.content:
         raise OmniError("nothing to ask: give --text, --image, --audio or --video")
     if arguments.stream and arguments.json:
         raise OmniError("--stream prints text as it comes and --json one object: choose one")
+    if arguments.json and arguments.out == STANDARD_OUTPUT:
+        raise OmniError("--out - and --json both want standard output: choose one")
+    check_out(arguments.out)
     return ask(arguments)
 
 
 def ask(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """Loads, generates; returns the summary, or prints the stream."""
+    """Loads, generates; returns the summary, or prints what comes."""
     conversation: list[dict[str, Any]] = [{"role": "user", "content": arguments.content}]
     if arguments.system is not None:
         conversation.insert(0, {"role": "system", "content": arguments.system})
-    names = ("use_audio_in_video", "max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
-    options = {name: getattr(arguments, name) for name in names}
-    omni = omni_jax.load(arguments.model, mesh=arguments.mesh, dtype=arguments.dtype, progress=sys.stderr.isatty())
+    options = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
+    spoken, shown = bool(arguments.out or arguments.speaker), sys.stderr.isatty()
+    omni = omni_jax.load(arguments.model, mesh=arguments.mesh, dtype=arguments.dtype, speech=spoken, progress=shown)
     if arguments.stream:
-        for chunk in omni.stream(conversation, **options):
-            print(chunk.text, end="", flush=True)
-        print()
-        return None
-    reply = omni.generate(conversation, **options)
+        return stream(omni.stream(conversation, return_audio=spoken, **options), arguments.out)
+    reply = omni.generate(conversation, return_audio=spoken, progress=shown, **options)
+    if arguments.out == STANDARD_OUTPUT:
+        with sink(arguments.out) as play:
+            play(reply.waveform)
+    elif arguments.out:
+        write_wav(arguments.out, reply.waveform)
     if not arguments.json:
-        print(reply.text)
+        print(reply.text, file=sys.stderr if arguments.out == STANDARD_OUTPUT else sys.stdout)
         return None
-    return {"text": reply.text, "token_ids": reply.token_ids, "timings": reply.timings}
+    codes = None if reply.codes is None else reply.codes.tolist()
+    return {"text": reply.text, "token_ids": reply.token_ids, "codes": codes, "out": arguments.out,
+            "timings": reply.timings}
+
+
+def stream(chunks: Iterator[TextChunk | AudioChunk], out: str | None) -> None:
+    """Text and sound as they come."""
+    printed = sys.stderr if out == STANDARD_OUTPUT else sys.stdout
+    with sink(out) as play:
+        for chunk in chunks:
+            if isinstance(chunk, TextChunk):
+                print(chunk.text, end="", flush=True, file=printed)
+            else:
+                play(chunk.waveform)
+    print(file=printed)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m tools.parity CHECKPOINT                 # a table
     python -m tools.parity CHECKPOINT --json          # the same for machines
 
-Errors are max|ours - theirs| / max|theirs|. The reference is transformers' Qwen2_5OmniThinkerForConditionalGeneration;
-it gets the same tokens, mel frames and pixels, so that what is compared is the networks (the processors are compared
-by the tests). Needs the packages of requirements-test.txt.
+Errors are max|ours - theirs| / max|theirs|. The reference is transformers' Qwen2_5OmniForConditionalGeneration; it
+gets the same tokens, mel frames and pixels, so that what is compared is the networks (the processors are compared by
+the tests). Needs the packages of requirements-test.txt.
 """
 
 import dataclasses
@@ -18,12 +18,13 @@ import numpy as np
 
 import omni_jax
 from omni_jax import OmniError
+from omni_jax.config import OmniConfig
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.inference import generate
 from omni_jax.inference.sampling import Sampling
 from omni_jax.models.vision_encoder import normalize_pixels
 from omni_jax.weights import is_store
-from tools import _cli
+from tools import _cli, _speech_parity
 
 SAMPLES = Path(omni_jax.__file__).parent / "assets" / "samples"
 GREEDY_TOKENS = 64
@@ -94,12 +95,17 @@ def check(directory: str | Path) -> None:
 
 
 def reference_model(directory: str | Path) -> Any:
-    """transformers' Thinker of a checkpoint, in float32."""
+    """transformers' model of a checkpoint in float32, with its Talker mended; of a Thinker alone, only that."""
     import torch
-    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+    from transformers import Qwen2_5OmniForConditionalGeneration, Qwen2_5OmniThinkerForConditionalGeneration
 
     torch.set_grad_enabled(False)
-    return Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
+    speaks = OmniConfig.load(directory).talker_config is not None
+    kind = Qwen2_5OmniForConditionalGeneration if speaks else Qwen2_5OmniThinkerForConditionalGeneration
+    model = kind.from_pretrained(directory, dtype=torch.float32).eval()
+    if speaks:
+        _speech_parity.restore_mask(model)
+    return model
 
 
 def reference_inputs(config: Any, prompts: list[Prompt], use_audio_in_video: bool) -> dict[str, Any]:
@@ -148,9 +154,11 @@ def compare(omni: Any, reference: Any, case: Case) -> Iterator[Row]:
     """The rows of one case."""
     prompts = [omni.prompt(conversation, case.use_audio_in_video) for conversation in case.conversations]
     inputs = reference_inputs(omni.config.thinker_config, prompts, case.use_audio_in_video)
-    for part, error, tolerance in (*_encoders(omni, reference, prompts, inputs), *_decoder(omni, reference, prompts),
-                                   *_logits(omni, reference, prompts, inputs),
-                                   *_greedy(omni, reference, prompts, inputs)):
+    thinker = getattr(reference, "thinker", reference)
+    spoken = _speech_parity.compare(omni, reference, prompts, inputs, relative, PART, END_TO_END)
+    for part, error, tolerance in (*_encoders(omni, thinker, prompts, inputs), *_decoder(omni, thinker, prompts),
+                                   *_logits(omni, thinker, prompts, inputs), *_greedy(omni, thinker, prompts, inputs),
+                                   *(spoken if hasattr(reference, "talker") else ())):
         yield Row(case.name, part, error, tolerance)
 
 

@@ -13,7 +13,7 @@ from omni_jax.data.windows import window_bins
 from omni_jax.errors import OmniError
 
 AUDIO_BLOCKS = 64  # blocks of sound (2 s each) that one call of the audio tower takes at most
-SMALLEST_AUDIO = 4  # blocks; shorter sound is padded to this
+MEDIA_STEPS = 8  # padded sizes of media an octave: up to 16 blocks of sound, or bins of a frame, are never padded
 VISION_PATCHES = 16_384  # patches that one call of the vision tower takes, unless one frame pair alone has more
 
 
@@ -100,8 +100,9 @@ class Batch:
 
 
 def collate(prompts: Sequence[Prompt], config: OmniConfig, max_patches: int = VISION_PATCHES,
-            max_blocks: int = AUDIO_BLOCKS) -> Batch:
-    """Pads prompts to buckets and groups their media into calls of the towers. Raises OmniError if there is none."""
+            max_blocks: int = AUDIO_BLOCKS, devices: int = 1) -> Batch:
+    """Pads prompts to buckets and groups their media into calls of the towers, which `devices` of a mesh share.
+    Raises OmniError if there is no prompt."""
     if not prompts:
         raise OmniError("batch: holds no prompt; give at least one conversation")
     lengths = np.array([len(prompt.token_ids) for prompt in prompts], np.int32)
@@ -110,8 +111,8 @@ def collate(prompts: Sequence[Prompt], config: OmniConfig, max_patches: int = VI
     for row, prompt in zip(token_ids, prompts, strict=True):
         row[: len(prompt.token_ids)] = prompt.token_ids
     grid, seconds = _grids(prompts)
-    return Batch(token_ids, lengths, grid, seconds, _audio_groups(prompts, config, width, max_blocks),
-                 _vision_groups(prompts, config, width, max_patches))
+    return Batch(token_ids, lengths, grid, seconds, _audio_groups(prompts, config, width, max_blocks, devices),
+                 _vision_groups(prompts, config, width, max_patches, devices))
 
 
 def _grids(prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +125,8 @@ def _grids(prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
     return grid, seconds
 
 
-def _audio_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, most: int) -> tuple[AudioBlocks, ...]:
+def _audio_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, most: int,
+                  devices: int) -> tuple[AudioBlocks, ...]:
     """Clips cut into blocks, which the audio tower treats one by one; a rest too short for a token is left out."""
     length = 2 * config.thinker_config.audio_config.n_window
     blocks = []  # (mel [frames, M], destinations [tokens])
@@ -136,11 +138,17 @@ def _audio_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, mos
                     start = block * (length // 4)
                     blocks.append((mel, b * width + clip.positions[start : start + tokens]))
     nowhere = len(prompts) * width
-    return tuple(_audio_blocks(blocks[i : i + most], length, nowhere) for i in range(0, len(blocks), most))
+    return tuple(_audio_blocks(blocks[i : i + most], length, nowhere, devices) for i in range(0, len(blocks), most))
 
 
-def _audio_blocks(blocks: list[tuple[np.ndarray, np.ndarray]], length: int, nowhere: int) -> AudioBlocks:
-    n = bucket(len(blocks), SMALLEST_AUDIO)
+def _padded(n: int, devices: int) -> int:
+    """How many blocks or frame pairs a call takes to hold `n`: on a mesh, as many as its devices can share."""
+    n = bucket(n, steps=MEDIA_STEPS)
+    return n + -n % min(devices, power_of_two(n))
+
+
+def _audio_blocks(blocks: list[tuple[np.ndarray, np.ndarray]], length: int, nowhere: int, devices: int) -> AudioBlocks:
+    n = _padded(len(blocks), devices)
     mel = np.zeros((n, length, blocks[0][0].shape[1]), np.float32)
     frames = np.zeros(n, np.int32)
     destination = np.full((n, length // 4), nowhere, np.int32)
@@ -149,27 +157,28 @@ def _audio_blocks(blocks: list[tuple[np.ndarray, np.ndarray]], length: int, nowh
     return AudioBlocks(mel, frames, destination)
 
 
-def _vision_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, most: int) -> tuple[VisionWindows, ...]:
+def _vision_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, most: int,
+                   devices: int) -> tuple[VisionWindows, ...]:
     """Frame pairs of all pictures, those with equally many (bucketed) bins stacked up to `most` patches a group."""
     vision = config.thinker_config.vision_config
     side, merge = vision.window_cells, vision.spatial_merge_size**2
     by_bins = defaultdict(list)  # bucketed W -> [(picture, frame pair, row of the batch)]
     for b, prompt in enumerate(prompts):
         for picture in prompt.pictures:
-            bins = bucket(len(window_bins(*picture.grid[1:], side)))
+            bins = bucket(len(window_bins(*picture.grid[1:], side)), steps=MEDIA_STEPS)
             by_bins[bins] += [(picture, f, b) for f in range(picture.grid[0])]
     groups = []
     for bins, pairs in sorted(by_bins.items()):
         room = max(1, most // (bins * side**2 * merge))
         room = room if room == power_of_two(room) else power_of_two(room) // 2  # so that a full group needs no padding
-        groups += [_vision_windows(pairs[i : i + room], bins, side, width, len(prompts) * width)
+        groups += [_vision_windows(pairs[i : i + room], bins, side, width, len(prompts) * width, devices)
                    for i in range(0, len(pairs), room)]
     return tuple(groups)
 
 
 def _vision_windows(pairs: list[tuple[Picture, int, int]], bins: int, side: int, width: int,
-                    nowhere: int) -> VisionWindows:
-    shape = (power_of_two(len(pairs)), bins, side**2)
+                    nowhere: int, devices: int) -> VisionWindows:
+    shape = (_padded(len(pairs), devices), bins, side**2)
     pixels = np.zeros((*shape, *pairs[0][0].patches.shape[2:]), np.uint8)
     cells = np.full((*shape, 3), -1, np.int32)
     destination = np.full(shape, nowhere, np.int32)

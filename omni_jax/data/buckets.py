@@ -2,16 +2,15 @@
 
 PREFILL_CHUNK = 512  # tokens that one prefill step takes; longer prompts are a whole number of such chunks
 SMALLEST_PROMPT = 32
-STEPS_PER_OCTAVE = 4
 
 
-def bucket(n: int, minimum: int = 1) -> int:
-    """The smallest padded size that holds `n`: powers of two subdivided in four (…, 16, 20, 24, 28, 32, 40, …).
+def bucket(n: int, minimum: int = 1, steps: int = 4) -> int:
+    """The smallest padded size that holds `n`: powers of two subdivided in `steps` (…, 16, 20, 24, 28, 32, 40, …).
 
-    At most a quarter more than n above `minimum`; never less than `minimum`, which should be in the series itself.
+    At most 1 / steps more than n above `minimum`; never less than `minimum`, which should be in the series itself.
     """
     n = max(n, minimum, 1)
-    step = max(1, (1 << (n - 1).bit_length()) // (2 * STEPS_PER_OCTAVE))
+    step = max(1, (1 << (n - 1).bit_length()) // (2 * steps))
     return -(-n // step) * step
 
 

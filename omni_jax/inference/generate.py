@@ -15,6 +15,7 @@ from omni_jax.data.buckets import PREFILL_CHUNK, bucket, power_of_two
 from omni_jax.inference import steps
 from omni_jax.inference.networks import Network
 from omni_jax.inference.sampling import Sampling
+from omni_jax.inference.speech import Speaking, Speech, prepare
 from omni_jax.inference.steps import DecodeState
 from omni_jax.models.kv_cache import KVCache
 
@@ -23,15 +24,23 @@ SMALLEST_CACHE = 128  # slots; shorter ones would only add programs to compile
 
 @dataclasses.dataclass
 class Session:
-    """A reply in the making: the cache, the state of the loop, when its stages ended (seconds), and how many of the
-    drawn tokens have been handed out."""
+    """A reply in the making: the cache, the state of the loop, when its stages ended (seconds), how many of the drawn
+    tokens have been handed out, and the speech, if it is spoken. `read`, `position`: where the prompt ended, as a slot
+    of the cache and as the next rotary id."""
 
     cache: KVCache
     state: DecodeState
     sampling: Sampling
     limit: int
     timings: dict[str, float]
+    read: int
+    position: jax.Array
+    speech: Speech | None = None
     handed_out: int = 0
+
+    def took(self, stage: str, since: float) -> None:
+        """Adds the time since `since` to a stage's timing."""
+        self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - since
 
     def replies(self, ends: tuple[int, ...]) -> list[list[int]]:
         """The tokens of each row that were handed out, without the end token."""
@@ -74,11 +83,12 @@ def positions(network: Network, batch: Batch, start: Any = 0) -> tuple[jax.Array
 
 @on_mesh
 def prefill(network: Network, batch: Batch, cache: KVCache, start: Any = 0,
-            each: Callable[[int, jax.Array], None] | None = None) -> tuple[KVCache, jax.Array, jax.Array]:
+            each: Callable[[int, jax.Array], None] | None = None,
+            speech: Speech | None = None) -> tuple[KVCache, jax.Array, jax.Array]:
     """Runs a prompt through the decoder in chunks of PREFILL_CHUNK tokens, so that memory does not grow with it.
 
     Returns the cache, each row's last hidden vector [B, D] and the next id [B]. `each` is given the offset and the
-    hidden vectors [B, chunk, D] of every chunk.
+    hidden vectors [B, chunk, D] of every chunk; `speech` follows chunk by chunk.
     """
     embeddings = embed(network, batch)
     ids, following = positions(network, batch, start)
@@ -86,12 +96,16 @@ def prefill(network: Network, batch: Batch, cache: KVCache, start: Any = 0,
     B, T, D = embeddings.shape
     last = jnp.zeros((B, D), embeddings.dtype)
     width = min(T, PREFILL_CHUNK)
+    config = network.config
+    media = np.isin(batch.token_ids, (config.audio_token_index, config.image_token_index, config.video_token_index))
     for offset in range(0, T, width):
         chunk, chunk_ids, valid = steps.take(embeddings, ids, batch.lengths, offset, width)
         hidden, cache, last = steps.prefill(network.graphdef, network.params, cache, chunk, chunk_ids, valid,
                                             batch.lengths - 1 - offset, last)
         if each:
             each(offset, hidden)
+        if speech:
+            speech.hear(hidden, chunk, media[:, offset:offset + width], chunk_ids, valid)
     # Slots beyond the longest row hold padding only: what follows may have them.
     return cache._replace(used=filled), last, following
 
@@ -110,29 +124,55 @@ def read(network: Network, batch: Batch, each: Callable[[int, jax.Array], None],
 
 @on_mesh
 def begin(network: Network, batch: Batch, sampling: Sampling, limits: np.ndarray, seeds: np.ndarray,
-          before: Session | None = None) -> Session:
+          before: Session | None = None, speaking: Speaking | None = None) -> Session:
     """Prefills the batch and draws the first token.
 
     limits int32 [B]: the longest reply of each row; seeds uint32 [B]; before: the session of the turns so far, which is
-    used up.
+    used up (spoken turns `rewind` it first); speaking: if the reply is to be spoken.
     """
     started = time.perf_counter()
     limit = int(limits.max())
-    slots = slots_for(batch, limit, int(before.cache.used) if before else 0)
     seen = steps.seen_tokens(batch.token_ids, batch.lengths, network.config.text_config.vocab_size)
-    if before:
-        # Doubled, so that a long chat compiles for few lengths.
-        enough = slots <= before.cache.slots
-        cache = before.cache if enough else steps.grow_cache(before.cache, slots=power_of_two(slots))
-        start, seen = before.state.position, seen | before.state.seen
-    else:
-        cache = steps.empty_cache(network.graphdef, network.params, len(batch.lengths), slots)
-        start = 0
-    cache, last, position = prefill(network, batch, cache, start)
+    start = before.state.position if before else 0
+    seen = seen | before.state.seen if before else seen
+    cache = _cache(network, batch, limit, before.cache if before else None)
+    speech = speaking and _speech(network, batch, sampling, speaking, start, before)
+    read = int(cache.used) + int(batch.lengths.max())
+    cache, last, position = prefill(network, batch, cache, start, speech=speech)
     state = steps.first_token(network.graphdef, network.config, sampling.sampler, network.params, sampling.numbers,
                               last, position, seen, seeds, limits, np.array(network.ends, np.int32), cache.slots)
+    if speech:
+        speech.start(read, state.done, seeds)
     state.token.block_until_ready()
-    return Session(cache, state, sampling, limit, {"prefill": time.perf_counter() - started})
+    timings = {"prefill": time.perf_counter() - started}
+    return Session(cache, state, sampling, limit, timings, read, position, speech)
+
+
+def _cache(network: Network, batch: Batch, limit: int, before: KVCache | None) -> KVCache:
+    """A cache for the prompt and `limit` tokens more: an empty one, or that of the turns before."""
+    slots = slots_for(batch, limit, int(before.used) if before else 0)
+    if before is None:
+        return steps.empty_cache(network.graphdef, network.params, len(batch.lengths), slots)
+    # Doubled, so that a long chat compiles for few lengths.
+    return before if slots <= before.slots else steps.grow_cache(before, slots=power_of_two(slots))
+
+
+def _speech(network: Network, batch: Batch, sampling: Sampling, speaking: Speaking, start: Any,
+            before: Session | None) -> Speech:
+    used = int(before.speech.cache.used) if before else 0
+    room = speaking.talker.config.max_position_embeddings - used - batch.lengths - 2
+    limit = min(speaking.limit, int(room.max())) + 1  # and the voice's first token
+    cache = _cache(speaking.talker, batch, limit, before.speech.cache if before else None)
+    return prepare(network, speaking, batch, sampling, cache, start, room)
+
+
+@on_mesh
+def rewind(network: Network, session: Session) -> None:
+    """Takes the reply out of a spoken session's caches: the Talker has to hear it as a part of the next prompt, and
+    for that the Thinker has to read it once more."""
+    session.cache = steps.forget(session.cache, np.int32(session.read))
+    session.state = session.state._replace(position=session.position)
+    session.speech.cache = steps.forget(session.speech.cache, np.int32(session.read))
 
 
 @on_mesh

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -12,8 +13,9 @@ from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker
+from omni_jax.models.token2wav import Token2Wav
 
-DECODERS = {"thinker": Thinker, "talker": Talker}
+NETWORKS = {"thinker": Thinker, "talker": Talker, "token2wav": Token2Wav}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +33,15 @@ def abstract_networks(config: OmniConfig, mesh: Mesh, dtype: Any, scanned: bool 
                       names: Sequence[str] | None = None) -> dict[str, tuple[nnx.GraphDef, dict]]:
     """{name: (graphdef, abstract params)} of the networks that `config` has (or of those named).
 
-    Decoders take the form that is fastest on the mesh's devices: layers stacked and scanned on TPU, apart elsewhere
-    (see models.layers.each), unless `scanned` says which.
+    Layers take the form that is fastest on the mesh's devices: stacked and scanned on TPU, apart elsewhere (see
+    models.layers.each), unless `scanned` says which. Token2Wav is float32 whatever the dtype: its solver needs it.
     """
     if scanned is None:
         scanned = mesh.devices.flat[0].platform == "tpu"
     found = {}
-    for name, network in DECODERS.items():
+    for name, network in NETWORKS.items():
         part = getattr(config, f"{name}_config")
         if part is not None and (names is None or name in names):
-            found[name] = sharding.abstract(functools.partial(network, scanned=scanned), part, mesh, dtype)
+            own = jnp.float32 if network is Token2Wav else dtype
+            found[name] = sharding.abstract(functools.partial(network, scanned=scanned), part, mesh, own)
     return found

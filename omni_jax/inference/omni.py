@@ -1,111 +1,76 @@
 """The facade: `load` a checkpoint, then ask it. See the README for ten lines that work."""
 
 import dataclasses
-import os
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from omni_jax import sharding
-from omni_jax.config import OmniConfig, read_json_object
+from omni_jax.config import OmniConfig
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.data.processor import Processor
-from omni_jax.data.tokenizer import StreamDecoder
 from omni_jax.errors import OmniError
 from omni_jax.inference import generate as generation
 from omni_jax.inference import steps
 from omni_jax.inference.generate import Session
-from omni_jax.inference.networks import Network, abstract_networks
+from omni_jax.inference.networks import Network
+from omni_jax.inference.replies import AudioChunk, Options, Reply, Request, TextChunk, TextPieces, summed_up
 from omni_jax.inference.sampling import Sampling, row_seeds, whole_number
-from omni_jax.weights import load_params
+from omni_jax.inference.stream import Event, events
+from omni_jax.inference.voices import Voices, checked_solve
+from omni_jax.weights import Speaker
+from omni_jax.weights.files import progress_bar
 
 Conversation = Sequence[dict[str, Any]]
-GENERATION_CONFIG = "generation_config.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Reply:
-    """An answer. token_ids leave out the end token; timings are in seconds."""
-
-    text: str
-    token_ids: list[int]
-    timings: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class TextChunk:
-    """A piece of streamed text and the tokens that it took."""
-
-    text: str
-    token_ids: list[int]
-
-
-def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, progress: bool = False) -> "Omni":
-    """Loads a Hugging Face directory or one written by `tools/convert.py`.
-
-    mesh: "data=1,fsdp=1,model=4" or a jax Mesh; None is `sharding.default_mesh`. dtype: of weights and activations;
-    None is bfloat16 on accelerators and float32 on a CPU. Raises OmniError before any weight is read if the
-    checkpoint is incomplete or contradicts its config.json.
-    """
-    directory = Path(path)
-    if not directory.is_dir():
-        raise OmniError(f"{directory}: is not a directory; give a checkpoint's directory")
-    _keep_compiled_programs()
-    dtype = _dtype(dtype)
-    config = OmniConfig.load(directory)
-    kv_heads = config.thinker_config.text_config.num_key_value_heads
-    mesh = sharding.default_mesh(kv_heads) if mesh is None else sharding.make_mesh(mesh)
-    processor = Processor.load(directory, config)
-    settings = _generation_config(directory)
-    ends, sampling = _ends(settings, config, directory), _default_sampling(settings, directory)
-    networks = abstract_networks(config, mesh, dtype, names=["thinker"])
-    params = load_params(directory, config, {name: tree for name, (_, tree) in networks.items()}, progress=progress)
-    thinker = Network(config.thinker_config, networks["thinker"][0], params["thinker"], mesh, ends)
-    return Omni(config, thinker, processor, sampling)
 
 
 class Omni:
     """A loaded checkpoint. All methods take conversations as in Qwen's own examples and raise OmniError."""
 
-    def __init__(self, config: OmniConfig, network: Network, processor: Processor, sampling: Sampling):
+    def __init__(self, config: OmniConfig, network: Network, processor: Processor, sampling: Sampling,
+                 voices: Voices | str = "this model was put together without a Talker"):
+        """voices: the speaking half, or why there is none."""
         self.config, self.network, self.processor, self.sampling = config, network, processor, sampling
+        self.voices = voices
 
-    def generate(self, conversation: Conversation | Sequence[Conversation], *, use_audio_in_video: bool = False,
-                 fps_for_positions: str = "true", max_new_tokens: int = 1024, temperature: float | None = None,
-                 top_p: float | None = None, top_k: int | None = None, repetition_penalty: float | None = None,
-                 seed: int | Sequence[int] = 0) -> Reply | list[Reply]:
+    def generate(self, conversation: Conversation | Sequence[Conversation], *, seed: int | Sequence[int] = 0,
+                 progress: bool = False, **options: Any) -> Reply | list[Reply]:
         """The reply to a conversation, or the replies to a list of conversations (one batch).
 
-        Sampling settings left out are those of generation_config.json, else greedy. seed: one for all rows or one a
-        row; a row's draws depend on its seed alone. fps_for_positions "nominal" gives videos the reference's 2 fps in
-        TMRoPE instead of their true sampled rate.
+        seed: one for all rows or one a row; a row's draws depend on its seed alone. progress: count codes on stderr if
+        it takes over a second. options: the fields of `Options`.
         """
         started = time.perf_counter()
         single = not _is_batch(conversation)
         conversations = [conversation] if single else conversation
-        sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
-        limit, seeds = self.reply_limit(max_new_tokens), row_seeds(seed, len(conversations))
-        prompts = [self.prompt(each, use_audio_in_video, fps_for_positions) for each in conversations]
-        session = self.begin(prompts, sampling, limit, seeds, started)
-        replies = self.finish(session, started)
+        request = self.request(Options(**options), row_seeds(seed, len(conversations)))
+        prompts = [self.prompt(each, *request.options.reading) for each in conversations]
+        replies = self.finish(self.begin(prompts, request, started), request, started, progress)
         return replies[0] if single else replies
 
-    def stream(self, conversation: Conversation, *, use_audio_in_video: bool = False,
-               fps_for_positions: str = "true", max_new_tokens: int = 1024, temperature: float | None = None,
-               top_p: float | None = None, top_k: int | None = None, repetition_penalty: float | None = None,
-               seed: int = 0) -> Iterator[TextChunk]:
+    def stream(self, conversation: Conversation, *, seed: int = 0, **options: Any) -> Iterator[TextChunk | AudioChunk]:
         """The same reply as `generate`'s, in pieces as they are ready; never half a character. The prompt is read
-        before this returns, so that errors come here and not at the first piece."""
+        before this returns, so that errors come here and not at the first piece. Closing the iterator frees all."""
         started = time.perf_counter()
-        sampling = self.sampling_with(temperature, top_p, top_k, repetition_penalty)
-        limit, seeds = self.reply_limit(max_new_tokens), row_seeds(seed, 1)
-        prompt = self.prompt(conversation, use_audio_in_video, fps_for_positions)
-        return self.text_chunks(self.begin([prompt], sampling, limit, seeds, started))
+        request = self.request(Options(**options), row_seeds(seed, 1))
+        prompt = self.prompt(conversation, *request.options.reading)
+        return self.chunks(self.begin([prompt], request, started), request, started)
+
+    def token2wav(self, codes: Sequence[int], speaker: str | None = None, solve: str = "block", seed: int = 0,
+                  noise: np.ndarray | None = None) -> np.ndarray:
+        """float32 [480 * codes] at 24 kHz: the sound of codec ids in a speaker's voice.
+
+        noise: float32 [2 * codes, 80], what the solver starts from; None: drawn from the seed. Raises OmniError.
+        """
+        voices = self._speaking_half()
+        return voices.synthesize(codes, voices.name(speaker), checked_solve(solve), row_seeds(seed, 1), noise)
+
+    @property
+    def speakers(self) -> Mapping[str, Speaker]:
+        """The voices by their names; empty without speech."""
+        return {} if isinstance(self.voices, str) else self.voices.speakers
 
     def thinker_logits(self, conversation: Conversation, use_audio_in_video: bool = False, last: int | None = None,
                        fps_for_positions: str = "true") -> np.ndarray:
@@ -136,7 +101,7 @@ class Omni:
                 scores = np.asarray(steps.logits(self.network.graphdef, self.network.params, hidden))[0]
                 rows.append(scores[max(0, first - offset): T - offset])
 
-        generation.read(self.network, collate([prompt], self.config), keep)
+        generation.read(self.network, collate([prompt], self.config, devices=self.network.mesh.size), keep)
         return np.concatenate(rows)
 
     def reply_limit(self, max_new_tokens: Any) -> int:
@@ -149,39 +114,84 @@ class Omni:
         given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "repetition_penalty": repetition_penalty}
         return dataclasses.replace(self.sampling, **{k: v for k, v in given.items() if v is not None})
 
-    def begin(self, prompts: list[Prompt], sampling: Sampling, limit: int, seeds: np.ndarray, started: float,
-              before: Session | None = None) -> Session:
+    def request(self, options: Options, seeds: np.ndarray) -> Request:
+        """The options checked, for rows with these seeds (uint32 [B]). Raises OmniError."""
+        sampling = self.sampling_with(options.temperature, options.top_p, options.top_k, options.repetition_penalty)
+        limit, spoken = self.reply_limit(options.max_new_tokens), options.spoken
+        checked_solve(options.solve)
+        wanted = options.return_audio or options.speaker is not None
+        if options.return_audio is False or (isinstance(self.voices, str) and not wanted):
+            return Request(options, sampling, limit, seeds)
+        voices = self._speaking_half()
+        name = voices.name(options.speaker)
+        return Request(options, sampling, limit, seeds, voices.speaking(name, spoken, options, len(seeds)), name)
+
+    def _speaking_half(self) -> Voices:
+        if isinstance(self.voices, str):
+            raise OmniError(self.voices)
+        return self.voices
+
+    def begin(self, prompts: list[Prompt], request: Request, started: float, before: Session | None = None) -> Session:
         """Prefills a batch of prompts (after the turns of `before`) and draws the first token."""
         context = self.config.thinker_config.text_config.max_position_embeddings
         used = int(before.cache.used) if before else 0
-        batch = collate(prompts, self.config)
+        batch = collate(prompts, self.config, devices=self.network.mesh.size)
         prepared = time.perf_counter() - started
-        limits = np.minimum(limit, context - used - batch.lengths)
-        session = generation.begin(self.network, batch, sampling, limits, seeds, before)
+        limits = np.minimum(request.limit, context - used - batch.lengths)
+        session = generation.begin(self.network, batch, request.sampling, limits, request.seeds, before,
+                                   request.speaking)
         session.timings |= {"prepare": prepared, "first_token": time.perf_counter() - started}
         return session
 
-    def finish(self, session: Session, started: float) -> list[Reply]:
+    def finish(self, session: Session, request: Request, started: float, progress: bool = False) -> list[Reply]:
         """Decodes to the end."""
-        generation.advance(self.network, session, session.limit)
-        session.handed_out = session.limit
-        replies = session.replies(self.network.ends)
-        timings = {**session.timings, "total": time.perf_counter() - started}
-        return [Reply(self.processor.tokenizer.decode(tokens), tokens, timings) for tokens in replies]
+        if request.speaking:
+            spoken = self._speak(session, request, started, progress)
+        else:
+            generation.advance(self.network, session, session.limit)
+            session.handed_out = session.limit
+            spoken = [(None, None)] * len(request.seeds)
+        samples = sum(0 if waveform is None else len(waveform) for _, waveform in spoken)
+        timings = summed_up(session.timings, started, samples)
+        return [Reply(self.processor.tokenizer.decode(tokens), tokens, timings, *own)
+                for tokens, own in zip(session.replies(self.network.ends), spoken, strict=True)]
 
-    def text_chunks(self, session: Session) -> Iterator[TextChunk]:
-        """Decodes the one row of a session step by step."""
-        decoder = StreamDecoder(self.processor.tokenizer)
-        held: list[int] = []
-        for (token,) in generation.stream(self.network, session):
-            if token in self.network.ends:
-                break
-            held.append(token)
-            if text := decoder.push([token]):
-                yield TextChunk(text, held)
-                held = []
-        if (text := decoder.flush()) or held:
-            yield TextChunk(text, held)
+    def _speak(self, session: Session, request: Request, started: float,
+               progress: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(codes, waveform) of each row, to the end."""
+        codes = [[np.zeros(0, np.int32)] for _ in request.seeds]
+        sounds = [[np.zeros(0, np.float32)] for _ in request.seeds]
+        with progress_bar(None, "speaking", progress, " codes") as bar:
+            for event in self._events(session, request):
+                _append(codes, event.codes)
+                bar.update(sum(map(len, event.codes)))
+                for sound in event.sounds:
+                    _append(sounds, _hear(sound, session, started))
+        return [(np.concatenate(own), np.concatenate(heard)) for own, heard in zip(codes, sounds, strict=True)]
+
+    def chunks(self, session: Session, request: Request, started: float) -> Iterator[TextChunk | AudioChunk]:
+        """Decodes the one row of a session, piece by piece."""
+        text = TextPieces(self.processor.tokenizer)
+        if request.speaking is None:
+            for (token,) in generation.stream(self.network, session):
+                if token in self.network.ends:
+                    break
+                yield from text.push([token])
+        else:
+            codes = np.zeros(0, np.int32)
+            for event in self._events(session, request):
+                yield from text.push(event.tokens[0].tolist())
+                codes = np.concatenate([codes, event.codes[0]])
+                for sound in event.sounds:
+                    waveform, = _hear(sound, session, started)
+                    own, codes = np.split(codes, [sound.codes[0]])
+                    if own.size:
+                        yield AudioChunk(waveform, own)
+        yield from text.flush()
+
+    def _events(self, session: Session, request: Request) -> Iterator[Event]:
+        push = self._speaking_half().push(request.speaker, request.seeds, request.options.solve)
+        return events(self.network, session, push)
 
     def chat(self, **options: Any) -> Any:
         """A conversation that keeps what it has read: see `Chat`. `options` are those of `generate`."""
@@ -195,58 +205,16 @@ def _is_batch(conversation: Any) -> bool:
     return isinstance(conversation, Sequence) and len(conversation) > 0 and isinstance(conversation[0], (list, tuple))
 
 
-def _dtype(name: Any) -> np.dtype:
-    if name is None:
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    try:
-        dtype = jnp.dtype(name)
-    except (TypeError, ValueError):
-        dtype = None
-    if dtype not in (jnp.bfloat16, jnp.float16, jnp.float32):
-        raise OmniError(f"dtype {name!r} is not one of bfloat16, float16, float32")
-    return dtype
+def _append(rows: list[list[np.ndarray]], new: list[np.ndarray]) -> None:
+    for row, part in zip(rows, new, strict=True):
+        row.append(part)
 
 
-def _keep_compiled_programs() -> None:
-    """XLA's programs are kept on disk, unless the user has said where or said no."""
-    if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        try:
-            home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        except RuntimeError:  # a user without a home, as in containers: nothing is kept
-            return
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "omni_jax" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _generation_config(directory: Path) -> dict[str, Any]:
-    path = directory / GENERATION_CONFIG
-    return read_json_object(path, "mend or remove it") if path.exists() else {}
-
-
-def _ends(settings: dict[str, Any], config: OmniConfig, directory: Path) -> tuple[int, ...]:
-    """The tokens that end a reply: those of generation_config.json, else that of config.json."""
-    given, size = settings.get("eos_token_id"), config.thinker_config.text_config.vocab_size
-    if given is None:
-        return (config.thinker_config.eos_token_id,)
-    ends = given if isinstance(given, list) else [given]
-    where = f"{directory / GENERATION_CONFIG}: eos_token_id"
-    if not ends:
-        raise OmniError(f"{where} is an empty list; name at least one token id")
-    return tuple(whole_number(where, token, 0, size - 1) for token in ends)
-
-
-def _default_sampling(settings: dict[str, Any], directory: Path) -> Sampling:
-    """What generation_config.json says; greedy unless it says do_sample."""
-    path, draws = directory / GENERATION_CONFIG, settings.get("do_sample") or False
-    if not isinstance(draws, bool):
-        raise OmniError(f"{path}: do_sample is {draws!r}; it must be true or false")
-    names = ("temperature", "top_p", "top_k", "repetition_penalty")
-    given = {name: settings[name] for name in names if settings.get(name) is not None}
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise OmniError(f"{path}: {name} is {value!r}; it must be a number")
-    used = {"temperature": 1.0, **given} if draws else {k: v for k, v in given.items() if k == "repetition_penalty"}
-    try:
-        return Sampling(**used)
-    except OmniError as error:
-        raise OmniError(f"{path}: {error}") from None
+def _hear(sound: Any, session: Session, started: float) -> list[np.ndarray]:
+    """The waveforms of a sound's rows, as soon as they are there."""
+    waiting = time.perf_counter()
+    rows = sound.rows()
+    session.took("token2wav", waiting)
+    if any(row.size for row in rows):
+        session.timings.setdefault("first_audio", time.perf_counter() - started)
+    return rows

@@ -17,6 +17,7 @@ from omni_jax.inference import sampling
 from omni_jax.inference.sampling import Sampler
 from omni_jax.models import kv_cache, thinker, tmrope
 from omni_jax.models.kv_cache import KVCache
+from omni_jax.models.thinker import Thinker
 from omni_jax.sharding import constrain
 
 
@@ -63,6 +64,7 @@ def empty_cache(graphdef, params, batch: int, slots: int) -> KVCache:
 
 
 grow_cache = jax.jit(kv_cache.grow, static_argnames="slots")
+forget = jax.jit(kv_cache.forget, donate_argnames="cache")
 
 
 @functools.partial(jax.jit, static_argnames="width")
@@ -108,12 +110,16 @@ def first_token(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbe
     B = last.shape[0]
     state = DecodeState(jnp.zeros(B, jnp.int32), scores, position, jnp.zeros((B, slots), jnp.int32),
                         jnp.zeros((), jnp.int32), jnp.zeros(B, bool), limits, seen, seeds)
-    return _draw(config, sampler, numbers, state, scores, ends)
+    return draw(sampler, numbers, state, scores, ends, config.pad_token_id)
 
 
-def _draw(config: ThinkerConfig, sampler: Sampler, numbers, state: DecodeState, scores, ends) -> DecodeState:
-    token = sampling.choose(sampler, numbers, scores, state.seen, state.seeds, state.count)
-    token = jnp.where(state.done, config.pad_token_id, token)
+def draw(sampler: Sampler, numbers, state: DecodeState, scores, ends, pad: int, first_draw: int = 0,
+         never: jax.Array | None = None) -> DecodeState:
+    """The state after one more token from float32 scores [B, V]. Rows that are done get `pad`; `first_draw` counts the
+    draws of a seed that others have; `never` bool [V]: tokens that may not be drawn."""
+    allowed = scores if never is None else jnp.where(never, -jnp.inf, scores)
+    token = sampling.choose(sampler, numbers, allowed, state.seen, state.seeds, first_draw + state.count)
+    token = jnp.where(state.done, pad, token)
     tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.count))
     seen = constrain(state.seen.at[jnp.arange(token.shape[0]), token].set(True), "batch", None)
     count = state.count + 1
@@ -132,10 +138,18 @@ def decode(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, c
     model = nnx.merge(graphdef, params)
 
     def step(carry):
-        cache, state = carry
-        positions = jnp.broadcast_to(state.position[None, :, None], (3, state.position.shape[0], 1))
-        hidden, cache = model.decoder(model.embed(state.token[:, None]), positions, ~state.done[:, None], cache)
-        state = state._replace(position=state.position + 1)
-        return cache, _draw(config, sampler, numbers, state, model.logits(hidden[:, 0]), ends)
+        return think(model, config, sampler, numbers, ends, *carry)[1:]
 
     return jax.lax.while_loop(lambda carry: (carry[1].count < limit) & ~carry[1].done.all(), step, (cache, state))
+
+
+def think(model: Thinker, config: ThinkerConfig, sampler: Sampler, numbers, ends, cache,
+          state: DecodeState) -> tuple[jax.Array, KVCache, DecodeState]:
+    """Feeds in the last token of each row and draws the next. Returns also what the Talker hears of it [B, D]: the
+    token's embedding and its final-norm hidden vector, added."""
+    positions = jnp.broadcast_to(state.position[None, :, None], (3, state.position.shape[0], 1))
+    embedding = model.embed(state.token[:, None])
+    hidden, cache = model.decoder(embedding, positions, ~state.done[:, None], cache)
+    state = state._replace(position=state.position + 1)
+    state = draw(sampler, numbers, state, model.logits(hidden[:, 0]), ends, config.pad_token_id)
+    return (hidden + embedding)[:, 0], cache, state

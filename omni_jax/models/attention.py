@@ -5,28 +5,54 @@ import math
 import jax
 import jax.numpy as jnp
 
+from omni_jax.models import kernels
+from omni_jax.sharding import on_one_device
+
 # Scores held at once, in numbers (float32): longer queries are taken in pieces, so that a picture of 16,384 tokens
 # or a prompt of 32,768 does not need its whole square.
 MAX_SCORES = 1 << 27
 # On a CPU, what is larger than this is computed a head and a block of queries at a time, whose scores stay in the
 # processor's cache: two to three times faster (measured at the 7B's widths), and not worth its loop below.
 CPU_SCORES = 1 << 22
-CPU_QUERIES = 128
+CPU_ROWS = 900  # of a block at most: its queries times the heads that share their keys
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array,
+           causal: tuple[jax.Array, jax.Array] | None = None) -> jax.Array:
     """q [B, T, N, H], k and v [B, K, S, H], mask bool [B, T or 1, S] (True: may look) -> [B, T, N, H].
 
     Query head n reads kv head n // (N / K). Scores and softmax are float32. A row that may look at nothing gets
-    some finite value (padding; nobody reads it).
+    some finite value (padding; nobody reads it). causal (valid bool [B, S], slot int32 []): the mask in few numbers,
+    where it says that query i may look at valid slots up to slot + i; some kernels make their own of it.
     """
     B, T, N, _ = q.shape
+    kernel = kernels.choose(q, k, mask, causal is not None)
+    if kernel == "cudnn":
+        return kernels.by_cudnn(q, k, v, mask)
+    if kernel == "flash":
+        return _by_flash(q, k, v, mask, *(causal or (mask[:, 0], jnp.int32(k.shape[2]))))
     if T == 1 or B * N * T * k.shape[2] < CPU_SCORES:
         return _at_once(q, k, v, mask)
-    mesh = jax.sharding.get_abstract_mesh()
-    # The loop over heads would make every device gather every other's heads.
-    alone = mesh.empty or mesh.size == 1
-    return jax.lax.platform_dependent(q, k, v, mask, cpu=_by_head if alone else _in_pieces, default=_in_pieces)
+    # The loop over heads would make every device of a mesh gather every other's heads.
+    on_cpu = _by_head if on_one_device() else _in_pieces
+    return jax.lax.platform_dependent(q, k, v, mask, cpu=on_cpu, default=_in_pieces)
+
+
+@jax.custom_vjp
+def _by_flash(q, k, v, mask, valid, slot):
+    return kernels.by_flash(q, k, v, valid, slot)
+
+
+def _flash_forward(q, k, v, mask, valid, slot):
+    return kernels.by_flash(q, k, v, valid, slot), (q, k, v, mask)
+
+
+def _flash_backward(kept, gradient):
+    *inputs, mask = kept
+    return *jax.vjp(lambda q, k, v: _in_pieces(q, k, v, mask), *inputs)[1](gradient), None, None, None
+
+
+_by_flash.defvjp(_flash_forward, _flash_backward)
 
 
 def _at_once(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
@@ -58,23 +84,33 @@ def _in_pieces(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax
 
 
 def _by_head(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """One kv head of one row and a block of queries at a time, as plain matrix products."""
+    """One kv head of one row and a block of its queries at a time, as plain matrix products."""
     B, T, N, H = q.shape
     K, S = k.shape[1:3]
-    G, block = N // K, T if T <= 2 * CPU_QUERIES and S <= CPU_QUERIES else math.gcd(T, CPU_QUERIES)
+    G = N // K
+    block = max(size for size in range(1, T + 1) if T % size == 0 and (G * size <= CPU_ROWS or size == 1))
     blocks = T // block
-    q = jnp.moveaxis(q.reshape(B, blocks, block, K, G, H), (3, 4), (1, 3))  # [B, K, blocks, G, block, H]
+    q = jnp.moveaxis(q.reshape(B, blocks, block, K, G, H), (3, 4), (1, 3)).reshape(B * K, blocks, G * block, H)
     own_rows = mask.shape[1] > 1
     mask = mask.reshape(B, blocks if own_rows else 1, -1, S)
 
-    def one(index):
-        b, head, t = index // (K * blocks), index // blocks % K, index % blocks
-        scores = jax.lax.dot_general(q[b, head, t].reshape(G * block, H), k[b, head], (((1,), (1,)), ((), ())),
-                                     preferred_element_type=jnp.float32) / math.sqrt(H)
-        scores = jnp.where(mask[b, t if own_rows else 0], scores.reshape(G, block, S), -1e30).reshape(G * block, S)
-        weights = jnp.exp(scores - scores.max(-1, keepdims=True))
-        read = jnp.matmul(weights.astype(v.dtype), v[b, head], preferred_element_type=jnp.float32)
-        return (read / weights.sum(-1, keepdims=True)).astype(v.dtype)
+    def head(inputs):
+        index, queries, keys, values = inputs
+        row_mask = mask[index // K]
 
-    out = jax.lax.map(one, jnp.arange(B * K * blocks)).reshape(B, K, blocks, G, block, H)
+        def some(inputs):
+            at, queries = inputs
+            scores = jax.lax.dot_general(queries, keys, (((1,), (1,)), ((), ())),
+                                         preferred_element_type=jnp.float32) / math.sqrt(H)
+            seen = row_mask[at if own_rows else 0]
+            scores = jnp.where(seen, scores.reshape(G, block, S), -1e30).reshape(G * block, S)
+            weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+            read = jnp.matmul(weights.astype(v.dtype), values, preferred_element_type=jnp.float32)
+            return (read / weights.sum(-1, keepdims=True)).astype(v.dtype)
+
+        return jax.lax.map(some, (jnp.arange(blocks), queries))
+
+    # The barrier keeps what made keys and values out of the loops, where it would be made again for every block.
+    k, v = jax.lax.optimization_barrier((k.reshape(B * K, S, H), v.reshape(B * K, S, H)))
+    out = jax.lax.map(head, (jnp.arange(B * K), q, k, v)).reshape(B, K, blocks, G, block, H)
     return jnp.moveaxis(out, (1, 3), (3, 4)).reshape(B, T, N, H)

@@ -15,7 +15,7 @@ from jax.nn import initializers
 from omni_jax.config import AudioConfig
 from omni_jax.models.attention import attend
 from omni_jax.models.layers import Conv1d, LayerNorm, Linear, each, gelu, param, stack
-from omni_jax.sharding import constrain
+from omni_jax.sharding import constrain, media_axis
 
 EPS = 1e-5  # the default of torch's LayerNorm
 
@@ -35,7 +35,7 @@ class AudioLayer(nnx.Module):
         heads = lambda bias: Linear(rngs, (D,), (N, D // N), ("heads", "head_dim", "embed"), dtype, bias)
         self.attention_norm = LayerNorm(rngs, D, EPS, dtype)
         self.q, self.k, self.v = heads(True), heads(False), heads(True)
-        self.o = Linear(rngs, (N, D // N), (D,), ("embed", "heads", "head_dim"), dtype, bias=True)
+        self.o = Linear(rngs, (D,), (D,), ("embed", ("heads", D // N)), dtype, bias=True)
         self.mlp_norm = LayerNorm(rngs, D, EPS, dtype)
         self.fc1 = Linear(rngs, (D,), (F,), ("mlp", "embed"), dtype, bias=True)
         self.fc2 = Linear(rngs, (F,), (D,), ("embed", "mlp"), dtype, bias=True)
@@ -44,20 +44,19 @@ class AudioLayer(nnx.Module):
         """x [B, T, D], mask bool [B, 1, T]."""
         h = self.attention_norm(x)
         keys, values = jnp.swapaxes(self.k(h), 1, 2), jnp.swapaxes(self.v(h), 1, 2)
-        x = x + self.o(attend(self.q(h), keys, values, mask))
-        x = x + self.fc2(gelu(self.fc1(self.mlp_norm(x))))
-        return constrain(x, "batch", None, None)
+        x = x + self.o(attend(self.q(h), keys, values, mask).reshape(x.shape))
+        return x + self.fc2(gelu(self.fc1(self.mlp_norm(x))))
 
 
 class AudioEncoder(nnx.Module):
     """Source: Qwen2_5OmniAudioEncoder."""
 
-    def __init__(self, rngs: nnx.Rngs, config: AudioConfig, dtype: Any):
+    def __init__(self, rngs: nnx.Rngs, config: AudioConfig, dtype: Any, scanned: bool = True):
         self.config = config
         D = config.d_model
         self.conv1 = Conv1d(rngs, config.num_mel_bins, D, 3, 1, dtype)
         self.conv2 = Conv1d(rngs, D, D, 3, 2, dtype)
-        self.layers = stack(AudioLayer, rngs, config.encoder_layers, config, dtype)
+        self.layers = stack(AudioLayer, rngs, config.encoder_layers, config, dtype, scanned=scanned)
         self.post_norm = LayerNorm(rngs, D, EPS, dtype)
         self.proj = Linear(rngs, (D,), (config.output_dim,), (None, "embed"), dtype, bias=True)
         self.bos_eos = _Unused(rngs, config.output_dim, dtype)
@@ -74,7 +73,9 @@ class AudioEncoder(nnx.Module):
         h = gelu(self.conv2(h))
         h = h + sinusoids(self.config.n_window, self.config.d_model).astype(dtype)
         mask = (jnp.arange(self.config.n_window) < ((frames - 1) // 2 + 1)[:, None])[:, None]
-        h = each(self.layers, self.config.encoder_layers, lambda layer, _, x: layer(x, mask), h)
+        axis = media_axis(h.shape[0] * h.shape[1], self.config.d_model, self.config.encoder_ffn_dim)
+        h = each(self.layers, self.config.encoder_layers,
+                 lambda layer, _, x: constrain(layer(x, mask), axis, None, None), constrain(h, axis, None, None))
         h = (h[:, 0::2] + h[:, 1::2]) / 2
         return self.proj(self.post_norm(h))
 

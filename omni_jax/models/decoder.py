@@ -22,19 +22,20 @@ class DecoderLayer(GatedMLP):
         self.q = Linear(rngs, (D,), (N, H), ("heads", "head_dim", "embed"), dtype, bias=True)
         self.k = Linear(rngs, (D,), (K, H), ("kv_heads", "head_dim", "embed"), dtype, bias=True)
         self.v = Linear(rngs, (D,), (K, H), ("kv_heads", "head_dim", "embed"), dtype, bias=True)
-        self.o = Linear(rngs, (N, H), (D,), ("embed", "heads", "head_dim"), dtype)
+        self.o = Linear(rngs, (N * H,), (D,), ("embed", ("heads", H)), dtype)
         self.mlp_norm = RMSNorm(rngs, D, config.rms_norm_eps, dtype)
 
-    def __call__(self, x, turn, mask, store, layer, slot):
-        """x [B, T, D], turn (cos, sin) [B, T, H/2], mask [B, T, S], store: keys and values of all layers (KVCache)."""
+    def __call__(self, x, turn, mask, valid, store, layer, slot):
+        """x [B, T, D], turn (cos, sin) [B, T, H/2], mask [B, T, S] and valid [B, S] of the cache, store: keys and
+        values of all layers (KVCache), slot: the first that x takes."""
         with jax.named_scope("attention"):
             h = self.attention_norm(x)
             q, k = rope.rotate(self.q(h), *turn), rope.rotate(self.k(h), *turn)
             keys, own_keys = kv_cache.write(store[0], layer, slot, constrain(k, "batch", None, "kv_heads", None))
             values, own_values = kv_cache.write(store[1], layer, slot,
                                                 constrain(self.v(h), "batch", None, "kv_heads", None))
-            read = attend(constrain(q, "batch", None, "heads", None), own_keys, own_values, mask)
-            x = x + self.o(read)
+            read = attend(constrain(q, "batch", None, "heads", None), own_keys, own_values, mask, (valid, slot))
+            x = x + self.o(read.reshape(*read.shape[:2], -1))
         with jax.named_scope("mlp"):
             x = x + super().__call__(self.mlp_norm(x))
         return constrain(x, "batch", None, None), (keys, values)
@@ -57,7 +58,8 @@ class Decoder(nnx.Module):
         slot = cache.used
         cache, mask = kv_cache.occupy(cache, valid)
         x, (keys, values) = each(self.layers, self.config.num_hidden_layers,
-                                 lambda layer, index, carry: layer(carry[0], turn, mask, carry[1], index, slot),
+                                 lambda layer, index, carry: layer(carry[0], turn, mask, cache.valid, carry[1], index,
+                                                                    slot),
                                  (x, (cache.keys, cache.values)))
         return self.norm(x), cache._replace(keys=keys, values=values)
 

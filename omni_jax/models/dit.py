@@ -115,7 +115,7 @@ class DiTLayer(nnx.Module):
             last = jnp.stack([jax.lax.dynamic_index_in_dim(x, view.current - 1, 1, False) for x in (k, v)])
         x = x + gate * self.o(_attend(q, *_neighbours(k, v, looks, kept), getattr(view, looks)))
         h = jax.nn.gelu(self.fc1(_modulate(x, mlp_shift, mlp_scale)), approximate=True)
-        return constrain(x + mlp_gate * self.fc2(h), "batch", "blocks", None, None), last
+        return constrain(x + mlp_gate * self.fc2(h), "batch", "mel_blocks", None, None), last
 
 
 class DiT(nnx.Module):
@@ -186,7 +186,7 @@ class DiT(nnx.Module):
         T, N, H], or None where the clip is solved whole.
         """
         h = x @ self.input.weight[...][:, :self.config.mel_dim].T
-        h = constrain(jnp.concatenate([h, h]) + given, "batch", "blocks", None, None)
+        h = constrain(jnp.concatenate([h, h]) + given, "batch", "mel_blocks", None, None)
         news = []
         for first, last, looks in self._runs():
             before = None if kept is None or looks != "back" else kept[len(news)]

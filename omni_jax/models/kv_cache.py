@@ -59,6 +59,11 @@ def grow(cache: KVCache, slots: int) -> KVCache:
     return KVCache(keys, values, _by_row(pad(cache.valid, -1)), cache.used)
 
 
+def forget(cache: KVCache, used: jax.Array) -> KVCache:
+    """The same cache with its first `used` slots alone."""
+    return cache._replace(valid=_by_row(cache.valid & (jnp.arange(cache.slots) < used)), used=used)
+
+
 def occupy(cache: KVCache, valid: jax.Array) -> tuple[KVCache, jax.Array]:
     """Takes the next T slots for new positions; valid bool [B, T] is False for padding.
 

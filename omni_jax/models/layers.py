@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
+from omni_jax.sharding import on_one_device
+
 
 def param(rngs: nnx.Rngs, init: Any, shape: tuple[int, ...], axes: tuple[str | None, ...], dtype: Any) -> nnx.Param:
     """One weight with its logical axes (see `omni_jax.sharding.RULES`)."""
@@ -33,6 +35,11 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
         weight, n = self.weight[...], self.contracted
+        batch, outputs = x.shape[: x.ndim - n], weight.shape[: weight.ndim - n]
+        if on_one_device():
+            # As matrices: with head axes apart, XLA transposes the whole weight at every call on a CPU. (On a mesh
+            # the merged axis could not be split as the two are.)
+            x, weight, n = x.reshape(*batch, -1), weight.reshape(math.prod(outputs), -1), 1
         dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
         plain = lambda x, weight: jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
         if weight.dtype == jnp.bfloat16:
@@ -40,6 +47,7 @@ class Linear(nnx.Module):
             y = jax.lax.platform_dependent(x, weight, cpu=cpu, default=plain)
         else:
             y = plain(x, weight)
+        y = y.reshape(*batch, *outputs)
         return y + self.bias[...] if hasattr(self, "bias") else y
 
 

@@ -16,13 +16,13 @@ from omni_jax.models.vision_encoder import VisionEncoder
 class Thinker(nnx.Module):
     """Source: Qwen2_5OmniThinkerForConditionalGeneration. Its parts are called one by one, each under jit.
 
-    scanned: whether the decoder's layers are stacked and scanned (see layers.each).
+    scanned: whether layers are stacked and scanned (see layers.each).
     """
 
     def __init__(self, config: ThinkerConfig, rngs: nnx.Rngs, dtype: Any = jnp.float32, scanned: bool = True):
         text = config.text_config
-        self.audio = AudioEncoder(rngs, config.audio_config, dtype)
-        self.vision = VisionEncoder(rngs, config.vision_config, dtype)
+        self.audio = AudioEncoder(rngs, config.audio_config, dtype, scanned)
+        self.vision = VisionEncoder(rngs, config.vision_config, dtype, scanned)
         self.embed = Embedding(rngs, text.vocab_size, text.hidden_size, dtype)
         self.decoder = Decoder(rngs, text, dtype, scanned)
         if not config.tie_word_embeddings:

@@ -5,6 +5,7 @@ frame pair is laid out in bins of one window's size, with the partial windows of
 window attention is then a batch of small dense blocks, and almost no padding is computed.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from omni_jax.config import PIXEL_MEAN, PIXEL_STD, VisionConfig
 from omni_jax.models import rope
 from omni_jax.models.attention import attend
 from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, gelu, stack
-from omni_jax.sharding import constrain
+from omni_jax.sharding import constrain, media_axis
 
 EPS = 1e-6
 
@@ -37,26 +38,41 @@ class VisionLayer(GatedMLP):
         heads = lambda: Linear(rngs, (D,), (N, D // N), ("heads", "head_dim", "embed"), dtype, bias=True)
         self.attention_norm = RMSNorm(rngs, D, EPS, dtype)
         self.q, self.k, self.v = heads(), heads(), heads()
-        self.o = Linear(rngs, (N, D // N), (D,), ("embed", "heads", "head_dim"), dtype, bias=True)
+        self.o = Linear(rngs, (D,), (D,), ("embed", ("heads", D // N)), dtype, bias=True)
         self.mlp_norm = RMSNorm(rngs, D, EPS, dtype)
 
-    def __call__(self, x, turn, window, full):
+    def __call__(self, x, turn, window, full, axis):
         """x [F, W, P, D] (P patches a bin), turn (cos, sin) [F, W, P, H/2], window int32 [F, W, P] (-1: padding),
-        full bool []: attend over the frame pair instead of the window."""
+        full bool: attend over the frame pair instead of the window; axis: see sharding.media_axis."""
+        heads = "heads" if axis == "batch" else None
         h = self.attention_norm(x)
-        q, k, v = rope.rotate(self.q(h), *turn), rope.rotate(self.k(h), *turn), self.v(h)
-        read = jax.lax.cond(full, _attend_frame, _attend_window, q, k, v, window)
-        x = x + self.o(read)
-        x = x + super().__call__(self.mlp_norm(x))
-        return constrain(x, "batch", None, None, None)
+        q, k, v = (constrain(part(h), axis, axis, None, heads, None) for part in (self.q, self.k, self.v))
+        q, k = rope.rotate(q, *turn), rope.rotate(k, *turn)
+        in_window = functools.partial(_attend_window, axes=(axis, None, heads, None))
+        read = _cond(full, _attend_frame, in_window, q, k, v, window)
+        x = _laid(x + self.o(constrain(read, axis, axis, None, heads, None).reshape(x.shape)), axis)
+        return _laid(x + super().__call__(self.mlp_norm(x)), axis)
 
 
-def _attend_window(q, k, v, window):
+def _laid(x, axis):
+    """x [F, W, P, D] split by frame pairs, or by the bins of too few."""
+    return constrain(x, axis, axis, None, None)
+
+
+def _cond(chosen, yes, no, *inputs):
+    """jax.lax.cond, of which only one side is compiled where the choice is known."""
+    if isinstance(chosen, jax.Array):
+        return jax.lax.cond(chosen, yes, no, *inputs)
+    return (yes if chosen else no)(*inputs)
+
+
+def _attend_window(q, k, v, window, axes):
     F, W, P, N, H = q.shape
-    bins = lambda x: x.reshape(F * W, P, N, H)
+    bins = lambda x: constrain(x.reshape(F * W, P, N, H), *axes)
     window = window.reshape(F * W, P)
     mask = (window[:, :, None] == window[:, None]) & (window[:, None] >= 0)
-    return attend(bins(q), jnp.swapaxes(bins(k), 1, 2), jnp.swapaxes(bins(v), 1, 2), mask).reshape(q.shape)
+    read = attend(bins(q), jnp.swapaxes(bins(k), 1, 2), jnp.swapaxes(bins(v), 1, 2), mask)
+    return constrain(read, *axes).reshape(q.shape)
 
 
 def _attend_frame(q, k, v, window):
@@ -85,11 +101,11 @@ class PatchMerger(nnx.Module):
 class VisionEncoder(nnx.Module):
     """Source: Qwen2_5OmniVisionEncoder."""
 
-    def __init__(self, rngs: nnx.Rngs, config: VisionConfig, dtype: Any):
+    def __init__(self, rngs: nnx.Rngs, config: VisionConfig, dtype: Any, scanned: bool = True):
         self.config = config
         pixels = config.in_channels * config.temporal_patch_size * config.patch_size**2
         self.patch_embed = Linear(rngs, (pixels,), (config.hidden_size,), ("embed", "conv_in"), dtype)
-        self.layers = stack(VisionLayer, rngs, config.depth, config, dtype)
+        self.layers = stack(VisionLayer, rngs, config.depth, config, dtype, scanned=scanned)
         self.merger = PatchMerger(rngs, config, dtype)
 
     def __call__(self, pixels: jax.Array, cells: jax.Array) -> jax.Array:
@@ -107,6 +123,9 @@ class VisionEncoder(nnx.Module):
         columns = (cells[..., 1, None] * merge + inside % merge).reshape(F, W, -1)
         turn = rope.axial(rows, columns, self.config.hidden_size // self.config.num_heads)
         window = jnp.repeat(cells[..., 2], patches, axis=-1)
-        full = jnp.isin(jnp.arange(self.config.depth), jnp.array(self.config.fullatt_block_indexes, int))
-        x = each(self.layers, self.config.depth, lambda layer, index, x: layer(x, turn, window, full[index]), x)
+        full = [index in self.config.fullatt_block_indexes for index in range(self.config.depth)]
+        is_full = lambda index: full[index] if isinstance(index, int) else jnp.array(full)[index]
+        axis = media_axis(F * W * C * patches, self.config.hidden_size, 1.5 * self.config.intermediate_size)
+        x = each(self.layers, self.config.depth,
+                 lambda layer, index, x: layer(x, turn, window, is_full(index), axis), _laid(x, axis))
         return self.merger(x.reshape(F, W, C, patches, -1))

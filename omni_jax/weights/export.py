@@ -58,8 +58,8 @@ def params_tensors(params: dict, config: OmniConfig) -> list[Tensor]:
     return list(ordered_tensors(match_params(params, config)))
 
 
-def match_params(params: dict, config: OmniConfig, carried: Iterable[Tensor] = ()) -> Matched:
-    """A parameter tree in the form that the writers take, with `carried` tensors beside it."""
+def match_params(params: dict, config: OmniConfig) -> Matched:
+    """A parameter tree in the form that the writers take."""
     check_tree(params, config)
     arrays, matched = dict(leaves(params)), []
     for row in rows(config, params):
@@ -69,7 +69,7 @@ def match_params(params: dict, config: OmniConfig, carried: Iterable[Tensor] = (
             Tensor(name, dtype, row.file_shape,
                    functools.partial(_fetch, row, found[0 if stacked else layer], layer if stacked else None))
             for layer, name in enumerate(row.names())]))
-    return Matched(matched, list(carried))
+    return matched
 
 
 def _fetch(row: Row, array: jax.Array, layer: int | None) -> np.ndarray:

@@ -75,7 +75,7 @@ def copy_companions(source: str | Path, target: Path) -> list[str]:
     return names
 
 
-def progress_bar(total: int, what: str, shown: bool, unit: str = "B") -> tqdm:
+def progress_bar(total: int | None, what: str, shown: bool, unit: str = "B") -> tqdm:
     """A bar on stderr that appears only when the work takes over a second."""
     return tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=not shown, delay=1, file=sys.stderr)
 

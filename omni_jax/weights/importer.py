@@ -16,19 +16,15 @@ import numpy as np
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.weights.files import progress_bar
-from omni_jax.weights.names import CARRIED_PREFIXES, Row, canonical, check_tree, in_file_order, leaves, nest, rows
+from omni_jax.weights.names import Row, canonical, check_tree, in_file_order, leaves, nest, rows
 from omni_jax.weights.safetensors_files import Tensor, read_directory
 
 _WEIGHT_TYPES = ("float64", "float32", "float16", "bfloat16")
 _SHOWN = 3  # how many names an error lists before it only counts
 
 
-@dataclasses.dataclass(frozen=True)
-class Matched:
-    """A checkpoint's tensors in our order: per row of the name tables its layers, and what is carried along unread."""
-
-    rows: list[tuple[Row, list[Tensor]]]
-    carried: list[Tensor]
+# A checkpoint's tensors in our order: per row of the name tables its layers.
+Matched = list[tuple[Row, list[Tensor]]]
 
 
 def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, progress: bool = False) -> dict:
@@ -42,7 +38,7 @@ def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, 
     """
     check_tree(abstract, config)
     matched = match(read_directory(directory), config, directory)
-    found = [(row, layers) for row, layers in matched.rows if row.section.network in abstract]
+    found = [(row, layers) for row, layers in matched if row.section.network in abstract]
     wanted, params = dict(leaves(abstract)), {}
     with progress_bar(sum(math.prod(row.shape) for row, _ in found), "loading", progress, " weights") as bar:
         for row, layers in found:
@@ -59,29 +55,25 @@ def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, 
 
 def match(tensors: Mapping[str, Tensor], config: OmniConfig, where: str | Path = "checkpoint") -> Matched:
     """Pairs a checkpoint's tensors with the name tables. Raises OmniError unless they fit exactly."""
-    found, carried = _sort(tensors, config, where)
+    found = _sort(tensors, where)
     table = rows(config)
     expected = {name: row for row in table for name in row.names()}
     _refuse_names(found, expected, config, where)
     for name, row in expected.items():
         _check_tensor(found[name], row, where)
-    return Matched([(row, [found[name] for name in row.names()]) for row in table], carried)
+    return [(row, [found[name] for name in row.names()]) for row in table]
 
 
-def _sort(tensors: Mapping[str, Tensor], config: OmniConfig, where) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """({hub name: tensor}, carried tensors), with doubles across the two schemes refused."""
+def _sort(tensors: Mapping[str, Tensor], where) -> dict[str, Tensor]:
+    """{hub name: tensor}, with doubles across the two schemes refused."""
     found: dict[str, Tensor] = {}
-    carried = []
     for name, tensor in tensors.items():
-        if config.thinker_prefix and config.token2wav_config is None and name.startswith(CARRIED_PREFIXES):
-            carried.append(tensor)
-            continue
         key = canonical(name)
         if key in found:
             raise OmniError(f"{where}: tensor {name} is doubled: {found[key].name} is the same tensor by another name; "
                             "keep one of the two")
         found[key] = tensor
-    return found, carried
+    return found
 
 
 def _refuse_names(found: Mapping[str, Tensor], expected: Mapping[str, Row], config: OmniConfig, where) -> None:
@@ -172,7 +164,6 @@ def _copy(row: Row, tensor: Tensor, span: tuple[slice, ...], out: np.ndarray) ->
 
 def ordered_tensors(matched: Matched) -> Iterator[Tensor]:
     """The tensors under their hub names, layer by layer, unchanged otherwise."""
-    found = {row.path: layers for row, layers in matched.rows}
-    for row, layer in in_file_order([row for row, _ in matched.rows]):
+    found = {row.path: layers for row, layers in matched}
+    for row, layer in in_file_order([row for row, _ in matched]):
         yield dataclasses.replace(found[row.path][layer], name=row.name_of(layer))
-    yield from matched.carried

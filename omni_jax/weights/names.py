@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from omni_jax.config import OmniConfig
 from omni_jax.weights.tables import SECTIONS, Section
 
-# Tensors that are carried along unread where config.json does not describe their network.
-CARRIED_PREFIXES = ("token2wav.",)
 # transformers 5 nests the three networks of the Thinker in one `model`; the published files don't.
 _NESTED = re.compile(r"^(thinker\.|)model\.(language_model|audio_tower|visual)\.")
 

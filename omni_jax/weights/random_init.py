@@ -40,9 +40,10 @@ def random_tensors(config: OmniConfig, seed: int = 0, dtype: Any = "bfloat16", g
 def random_speakers(config: OmniConfig, seed: int = 0) -> dict[str, Speaker]:
     """Voices with the released names and random content: transformers loads no whole model without spk_dict.pt."""
     thinker, voices = config.thinker_config, {}
-    for name, token in _SPEAKERS.items():
+    size = thinker.text_config.vocab_size
+    for last, (name, token) in enumerate(_SPEAKERS.items(), 1):
         generator = _generator(seed, f"speaker {name}")
-        voices[name] = Speaker(token if token < thinker.text_config.vocab_size else thinker.eos_token_id,
+        voices[name] = Speaker(token if token < size else size - last,
                                generator.standard_normal((1, 192), np.float32),
                                generator.standard_normal((1, _REFERENCE_FRAMES, 80), np.float32))
     return voices

@@ -37,7 +37,6 @@ from omni_jax.weights.speakers import Speaker, write_speakers
 INDEX = "params.json"
 _FORMAT, _VERSION = "omni_jax", 2
 _OURS = re.compile(rb'"format"\s*:\s*"omni_jax"')
-_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,15 +154,10 @@ def read_index(directory: str | Path) -> list[Entry]:
 
 
 def _plan(matched: Matched) -> Iterator[tuple[Entry, Tensor]]:
-    for row, layers in matched.rows:
+    for row, layers in matched:
         for layer, (name, tensor) in enumerate(zip(row.names(), layers, strict=True)):
             group, path = _place(row, layer)
             yield Entry(group, path, name, tensor.dtype, row.layer_shape), tensor
-    for tensor in matched.carried:
-        # Everything up to the first number is one block's name; without a number, up to the last word.
-        number = _NUMBER.search(tensor.name)
-        block = tensor.name[:number.end()] if number else tensor.name.rpartition(".")[0]
-        yield Entry(f"carried.{block}", tensor.name, tensor.name, tensor.dtype, tensor.shape), tensor
 
 
 def _place(row: Row, layer: int) -> tuple[str, str]:
@@ -195,7 +189,7 @@ def _write_index(path: Path, entries: Iterable[Entry]) -> None:
 
 def _check_index(directory: Path, entries: list[Entry], config: OmniConfig) -> None:
     """The index against the name table: an incomplete store or another model's config is told before any reading."""
-    stored = {entry.name: entry for entry in entries if not entry.group.startswith("carried.")}
+    stored = {entry.name: entry for entry in entries}
     for row in rows(config):
         for layer, name in enumerate(row.names()):
             entry = stored.pop(name, None)

@@ -21,7 +21,7 @@ decoder/layers/k/weight                  model.layers.#.self_attn.k_proj.weight 
 decoder/layers/k/bias                    model.layers.#.self_attn.k_proj.bias               K.H
 decoder/layers/v/weight                  model.layers.#.self_attn.v_proj.weight             K.H D
 decoder/layers/v/bias                    model.layers.#.self_attn.v_proj.bias               K.H
-decoder/layers/o/weight                  model.layers.#.self_attn.o_proj.weight             D N.H
+decoder/layers/o/weight                  model.layers.#.self_attn.o_proj.weight             D A
 decoder/layers/mlp_norm/scale            model.layers.#.post_attention_layernorm.weight     D
 decoder/layers/gate/weight               model.layers.#.mlp.gate_proj.weight                F D
 decoder/layers/up/weight                 model.layers.#.mlp.up_proj.weight                  F D
@@ -45,7 +45,7 @@ audio/layers/q/bias                      audio_tower.layers.#.self_attn.q_proj.b
 audio/layers/k/weight                    audio_tower.layers.#.self_attn.k_proj.weight       N.H D
 audio/layers/v/weight                    audio_tower.layers.#.self_attn.v_proj.weight       N.H D
 audio/layers/v/bias                      audio_tower.layers.#.self_attn.v_proj.bias         N.H
-audio/layers/o/weight                    audio_tower.layers.#.self_attn.out_proj.weight     D N.H
+audio/layers/o/weight                    audio_tower.layers.#.self_attn.out_proj.weight     D D
 audio/layers/o/bias                      audio_tower.layers.#.self_attn.out_proj.bias       D
 audio/layers/mlp_norm/scale              audio_tower.layers.#.final_layer_norm.weight       D
 audio/layers/mlp_norm/bias               audio_tower.layers.#.final_layer_norm.bias         D
@@ -67,7 +67,7 @@ vision/layers/k/weight                   visual.blocks.#.attn.k.weight          
 vision/layers/k/bias                     visual.blocks.#.attn.k.bias                        N.H
 vision/layers/v/weight                   visual.blocks.#.attn.v.weight                      N.H D
 vision/layers/v/bias                     visual.blocks.#.attn.v.bias                        N.H
-vision/layers/o/weight                   visual.blocks.#.attn.proj.weight                   D N.H
+vision/layers/o/weight                   visual.blocks.#.attn.proj.weight                   D D
 vision/layers/o/bias                     visual.blocks.#.attn.proj.bias                     D
 vision/layers/mlp_norm/scale             visual.blocks.#.norm2.weight                       D
 vision/layers/gate/weight                visual.blocks.#.mlp.gate_proj.weight               F D
@@ -104,7 +104,7 @@ class Section:
 
 _DECODER_LEGEND = {
     "V": "vocab_size", "D": "hidden_size", "F": "intermediate_size", "L": "num_hidden_layers",
-    "N": "num_attention_heads", "K": "num_key_value_heads", "H": "head_dim",
+    "N": "num_attention_heads", "K": "num_key_value_heads", "H": "head_dim", "A": "num_attention_heads * head_dim",
 }  # fmt: skip
 # In the order in which checkpoints are written.
 SECTIONS = (

@@ -104,12 +104,22 @@ def test_groups_keep_to_their_limits_and_shapes(batch, limits):
     for group in batch.vision:
         pairs, bins, slots = group.destination.shape
         assert group.pixels.dtype == np.uint8 and group.cells.shape == (pairs, bins, slots, 3) and slots == 16
-        assert pairs == power_of_two(pairs) and (pairs == 1 or pairs * bins * slots * 4 <= limits["max_patches"])
+        assert pairs == 1 or pairs * bins * slots * 4 <= limits["max_patches"]
         padding = group.cells[..., 2] < 0
         assert (group.destination[padding] == batch.token_ids.size).all() and (group.pixels[padding] == 0).all()
     for group in batch.audio:
-        assert group.mel.dtype == np.float32 and len(group.mel) <= max(limits["max_blocks"], 4)
+        assert group.mel.dtype == np.float32 and len(group.mel) <= limits["max_blocks"]
         assert group.mel.shape[1:] == (200, 128) and group.destination.shape == (len(group.mel), 50)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_media_are_padded_to_what_a_mesh_can_share_and_no_further(processor, prompts, devices):
+    alone, shared = collate(prompts, processor.config), collate(prompts, processor.config, devices=devices)
+    for one, group in zip((*alone.audio, *alone.vision), (*shared.audio, *shared.vision), strict=True):
+        n, padded = len(one.destination), len(group.destination)
+        assert padded < n + devices and (padded % devices == 0 or padded == power_of_two(n) < devices)
+        np.testing.assert_array_equal(group.destination[:n], one.destination)
+        assert (group.destination[n:] == shared.token_ids.size).all()
 
 
 def test_grids(batch, prompts):

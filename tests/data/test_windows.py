@@ -39,7 +39,8 @@ def test_buckets():
     assert sorted({bucket(n) for n in range(1, 65)}) == [
         1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
     assert [bucket(n, 8) for n in (0, 1, 8, 9, 10, 11)] == [8, 8, 8, 10, 10, 12]
-    assert all(n <= bucket(n) <= 1.25 * n for n in range(1, 5000))
+    assert all(n <= bucket(n) <= 1.25 * n and n <= bucket(n, steps=8) <= 1.125 * n for n in range(1, 5000))
+    assert [bucket(n, steps=8) for n in range(1, 20)] == [*range(1, 17), 18, 18, 20]
     assert [power_of_two(n) for n in (0, 1, 2, 3, 4, 5, 1023)] == [1, 1, 2, 4, 4, 8, 1024]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import omni_jax
+from omni_jax.inference.replies import Options
 
 PICTURE = Path(omni_jax.__file__).parent / "assets" / "samples" / "picture.jpg"
 CELLS, SECONDS, TOKENS = 64, 2, 4
@@ -30,7 +31,7 @@ def conversation() -> list[dict]:
 def main(directory: str, dtype: str) -> dict:
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     started = time.perf_counter()
-    omni = omni_jax.load(directory, mesh="", dtype=dtype)
+    omni = omni_jax.load(directory, mesh="", dtype=dtype, speech=False)
     loaded = time.perf_counter() - started
     prompt = omni.prompt(conversation())
     (cold, _), (warm, logits) = _reply(omni), _reply(omni)
@@ -45,9 +46,9 @@ def main(directory: str, dtype: str) -> dict:
 def _reply(omni: omni_jax.Omni) -> tuple[omni_jax.Reply, np.ndarray]:
     """The greedy reply, and the logits that its last token was drawn from."""
     started = time.perf_counter()
-    session = omni.begin([omni.prompt(conversation())], omni.sampling_with(0, 1, 0, 1), TOKENS,
-                         np.zeros(1, np.uint32), started)
-    return omni.finish(session, started)[0], np.asarray(session.state.logits)
+    request = omni.request(Options(temperature=0, max_new_tokens=TOKENS), np.zeros(1, np.uint32))
+    session = omni.begin([omni.prompt(conversation())], request, started)
+    return omni.finish(session, request, started)[0], np.asarray(session.state.logits)
 
 
 def _peak() -> int:

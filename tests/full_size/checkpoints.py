@@ -1,10 +1,9 @@
-"""Random checkpoints of the released sizes, whole: the Thinker by our name table, the speech by the reference's."""
+"""Random checkpoints of the released sizes, whole, by our name tables."""
 
 import functools
 import hashlib
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import ml_dtypes
@@ -29,28 +28,10 @@ def config_of(size: str) -> OmniConfig:
 def write_release(directory: Path, size: str) -> list[Tensor]:
     """Writes a random bfloat16 checkpoint of the size "3b" or "7b" with all that a release holds; its tensors."""
     config = config_of(size)
-    tensors = [*_thinker(config), *_speech(config)]
+    tensors = [_tensor(row.name_of(layer), _BFLOAT16, row.file_shape) for row, layer in in_file_order(rows(config))]
     save_huggingface(directory, config, tensors, random_speakers(config),
                      write_companions=lambda target: write_text_files(target, config))
     return tensors
-
-
-def _thinker(config: OmniConfig) -> Iterator[Tensor]:
-    for row, layer in in_file_order(rows(config)):
-        yield _tensor(config.thinker_prefix + row.name_of(layer), _BFLOAT16, row.file_shape)
-
-
-def _speech(config: OmniConfig) -> Iterator[Tensor]:
-    """Names and shapes of Talker and Token2Wav, from the reference built without memory."""
-    torch = pytest.importorskip("torch")
-    from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
-
-    with torch.device("meta"):
-        model = Qwen2_5OmniForConditionalGeneration(Qwen2_5OmniConfig.from_dict(config.to_json()))
-    for name, value in model.state_dict().items():
-        if name.startswith(("talker.", "token2wav.")):
-            assert value.dtype == torch.float32, name
-            yield _tensor(name, _BFLOAT16, tuple(value.shape))
 
 
 def _tensor(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 
 import omni_jax
 from omni_jax import OmniError
-from omni_jax.inference import omni as facade
+from omni_jax.inference import loading as facade
 from omni_jax.inference.omni import Omni
 
 ASK = [{"role": "user", "content": "Hi."}]

@@ -1,5 +1,6 @@
 """Token2Wav networks beside the reference's: the same random weights, energetic enough that mistakes show."""
 
+import copy
 import functools
 import json
 from pathlib import Path
@@ -17,21 +18,9 @@ from omni_jax.weights.names import check_tree, nest, rows
 from tests import tiny
 
 RELEASE = json.loads(Path("configs/qwen2.5-omni-7b.json").read_text())["token2wav_config"]
-# No two sizes are equal by accident; the query width (3 x 10) is not the hidden size; Res2Net has a chain of groups.
-TINY = {
-    "dit_config": {
-        "hidden_size": 48, "num_hidden_layers": 6, "num_attention_heads": 3, "head_dim": 10, "ff_mult": 3,
-        "emb_dim": 20, "block_size": 24, "look_ahead_layers": [3], "look_backward_layers": [0, 4], "repeats": 2,
-        "num_embeds": 37, "mel_dim": 14, "dropout": 0.1, "max_position_embeddings": 32768, "rope_theta": 10000.0,
-        "enc_emb_dim": 11, "enc_dim": 13, "enc_channels": [12, 12, 12, 12, 36], "enc_kernel_sizes": [5, 3, 3, 3, 1],
-        "enc_dilations": [1, 2, 3, 4, 1], "enc_attention_channels": 7, "enc_res2net_scale": 3, "enc_se_channels": 9,
-    },
-    "bigvgan_config": {
-        "mel_dim": 14, "upsample_initial_channel": 64, "resblock_kernel_sizes": [3, 7],
-        "resblock_dilation_sizes": [[1, 3, 5], [1, 2, 4]], "upsample_rates": [5, 3, 2],
-        "upsample_kernel_sizes": [11, 7, 4],
-    },
-}  # fmt: skip
+TINY = copy.deepcopy(tiny.TOKEN2WAVS["7b"])
+TINY["dit_config"] |= {"num_embeds": 37, "mel_dim": 14, "enc_emb_dim": 11}
+TINY["bigvgan_config"] |= {"mel_dim": 14}
 
 
 @functools.cache

@@ -18,20 +18,27 @@ def pair(checkpoint):
 @pytest.mark.parametrize("name", CASES)
 def test_every_part_is_within_its_bar(pair, name):
     rows = list(parity.compare(*pair, CASES[name]))
-    assert {"decoder", "prompt logits", "their logits"} <= {row.part for row in rows}
+    assert {"decoder", "prompt logits", "their logits", "Talker", "200 greedy codes that differ",
+            "their logits, the worst step", "waveform, in their own roundings"} <= {row.part for row in rows}
     over = [row for row in rows if not row.passes]
     assert not over, over
 
 
 def test_a_wrong_weight_is_seen(pair):
-    """The comparison can fail: one changed number in one layer is over the bar."""
+    """The comparison can fail: one changed number in one layer of each network is over its bars."""
     import torch
 
     omni, reference = pair
-    weight = reference.model.language_model.layers[1].mlp.up_proj.weight
+    changed = (reference.thinker.model.language_model.layers[1].mlp.up_proj.weight,
+               reference.talker.model.layers[1].self_attn.q_proj.weight,
+               reference.token2wav.code2wav_dit_model.transformer_blocks[2].attn.to_q.weight)
     with torch.no_grad():
-        weight[3, 4] += 1.0
+        for weight in changed:
+            weight[3, 4] += 1.0
     rows = {row.part: row for row in parity.compare(omni, reference, CASES["text"])}
     with torch.no_grad():
-        weight[3, 4] -= 1.0
-    assert not rows["decoder"].passes and not rows["prompt logits"].passes
+        for weight in changed:
+            weight[3, 4] -= 1.0
+    for part in ("decoder", "prompt logits", "Talker", "their logits, the worst step",
+                 "waveform, in their own roundings"):
+        assert not rows[part].passes, rows[part]

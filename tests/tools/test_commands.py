@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from omni_jax import OmniError
 from tools import _cli, demo, generate, parity
+from tools._sound import pcm
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
@@ -40,6 +43,43 @@ def test_generate_prints_the_reply(checkpoint_7b, omni, capsys):
     assert generate.main([*words, "--json"])["token_ids"] == expected.token_ids
     generate.main([*words, "--stream"])
     assert capsys.readouterr().out == expected.text + "\n"
+
+
+SPEAK = ["--text", "Hi", "--mesh", "model=1", "--max-new-tokens", "4", "--talker-max-new-tokens", "30"]
+
+
+def test_generate_writes_the_sound(talking_7b, talking, tmp_path, capsysbinary):
+    """The same sound as a WAV file, written at once or streamed, and as raw samples on standard output."""
+    words = ["--model", str(talking_7b), *SPEAK, "--speaker", "Ethan"]
+    expected = talking.generate([{"role": "user", "content": "Hi"}], max_new_tokens=4, talker_max_new_tokens=30,
+                                speaker="Ethan")
+    samples = pcm(expected.waveform)
+    at_once, streamed = str(tmp_path / "a.wav"), str(tmp_path / "b.wav")
+    told = generate.main([*words, "--out", at_once, "--json"])
+    assert told["codes"] == expected.codes.tolist() and told["timings"]["first_audio"] > 0
+    generate.main([*words, "--out", streamed, "--stream"])
+    for path in (at_once, streamed):
+        with wave.open(path, "rb") as file:
+            assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 24_000)
+            read = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        assert np.abs(read - np.frombuffer(samples, "<i2").astype(int)).max() <= 1
+    capsysbinary.readouterr()
+    for flags in ([], ["--stream"]):
+        generate.main([*words, "--out", "-", *flags])
+        raw, text = capsysbinary.readouterr()
+        assert np.abs(np.frombuffer(raw, "<i2") - np.frombuffer(samples, "<i2").astype(int)).max() <= 1
+        assert text.decode() == expected.text + "\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--speaker", "Nobody"], "this checkpoint has Chelsie, Ethan"),
+    (["--out", "nowhere/x.wav"], "--out nowhere/x.wav"),
+    (["--out", "-", "--json"], "choose one"), (["--out", "x.wav", "--talker-top-p", "3"], "talker_top_p is 3.0"),
+], ids=str)
+def test_generate_refuses_to_speak_in_one_sentence(talking_7b, words, message):
+    with pytest.raises(OmniError, match=message):
+        generate.main(["--model", str(talking_7b), *SPEAK, *words])
 
 
 @pytest.mark.parametrize("words, message", [
@@ -122,6 +162,13 @@ def test_the_demo_shows_what_went_in(checkpoint_7b, tmp_path, capsys):
         assert (tmp_path / picture).stat().st_size > 10_000
 
 
+def test_the_demo_speaks(talking_7b, tmp_path):
+    shown = demo.main(["--model", str(talking_7b), "--out", str(tmp_path), "--tokens", "3", "--json"])
+    assert 0 < shown["speech"]["first_audio_seconds"] <= shown["speech"]["total_seconds"]
+    with wave.open(str(tmp_path / "reply.wav"), "rb") as file:
+        assert file.getnframes() / 24_000 == pytest.approx(shown["speech"]["audio_seconds"]) != 0
+
+
 def test_the_demo_for_machines(checkpoint_7b, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         _cli.run(demo.main, ["--model", str(checkpoint_7b), "--out", str(tmp_path), "--tokens", "2", "--json"])
@@ -160,9 +207,10 @@ def test_newer_packages_are_no_reason_to_make_the_checkpoint_again(tmp_path):
     assert "random_checkpoint" in ended.stdout
 
 
-def test_the_ten_lines_of_the_readme_work(checkpoint_7b):
+def test_the_lines_of_the_readme_work(talking_7b):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
-    code = code.replace("out/random", str(checkpoint_7b)).replace("max_new_tokens=64", "max_new_tokens=4")
+    code = code.replace("out/random", str(talking_7b)).replace("max_new_tokens=64", "max_new_tokens=4")
+    code = code.replace("talker_max_new_tokens=100", "talker_max_new_tokens=9")
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.strip()
+    assert "s of sound]" in ended.stdout

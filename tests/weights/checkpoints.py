@@ -28,16 +28,9 @@ def omni_config(kind: str = "7b", whole: bool = True, tie_word_embeddings: bool 
     return OmniConfig.from_json(data if whole else data["thinker_config"])
 
 
-def carried_tensors(dtype=np.float16) -> list[Tensor]:
-    """A few tensors as a network without a table has them, odd shapes and types among them."""
-    arrays = {"token2wav.code2wav_dit_model.steps": np.asarray(9, np.int64),
-              "token2wav.code2wav_bigvgan_model.empty": np.zeros((0, 4), dtype)}
-    return [Tensor(name, array.dtype, array.shape, lambda array=array: array) for name, array in arrays.items()]
-
-
-def write_checkpoint(directory: Path, config: OmniConfig, dtype: str = "float32", carried: bool = False,
+def write_checkpoint(directory: Path, config: OmniConfig, dtype: str = "float32",
                      shard: int = SHARD) -> Path:
-    tensors = [*random_tensors(config, 7, dtype), *(carried_tensors() if carried else [])]
+    tensors = random_tensors(config, 7, dtype)
     save_huggingface(directory, config, tensors, random_speakers(config), max_shard_size=shard)
     return directory
 

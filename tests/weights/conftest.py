@@ -11,7 +11,7 @@ def config():
 @pytest.fixture(scope="session")
 def original(tmp_path_factory, config):
     """A sharded float32 checkpoint with tensors of the speaking half; not to be changed."""
-    return checkpoints.write_checkpoint(tmp_path_factory.mktemp("weights") / "original", config, carried=True)
+    return checkpoints.write_checkpoint(tmp_path_factory.mktemp("weights") / "original", config)
 
 
 @pytest.fixture

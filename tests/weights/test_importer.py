@@ -101,9 +101,9 @@ def test_values_are_the_files(original, config):
     tensors = read_directory(original)
     text = config.thinker_config.text_config
     for layer in range(text.num_hidden_layers):
-        theirs = tensors[f"thinker.model.layers.{layer}.self_attn.o_proj.weight"].load()
-        ours = params["thinker/decoder/layers/o/weight"][layer]
-        np.testing.assert_array_equal(ours, theirs.reshape(text.hidden_size, text.num_attention_heads, text.head_dim))
+        for name, shape in (("q", (text.num_attention_heads, text.head_dim, -1)), ("o", (text.hidden_size, -1))):
+            theirs = tensors[f"thinker.model.layers.{layer}.self_attn.{name}_proj.weight"].load()
+            np.testing.assert_array_equal(params[f"thinker/decoder/layers/{name}/weight"][layer], theirs.reshape(shape))
     theirs = tensors["thinker.visual.patch_embed.proj.weight"].load()
     np.testing.assert_array_equal(params["thinker/vision/patch_embed/weight"], theirs.reshape(len(theirs), -1))
 

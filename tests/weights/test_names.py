@@ -59,6 +59,19 @@ def test_names_and_shapes_of_the_reference(case, count):
     assert sum(value.numel() for value in reference.state_dict().values()) == count
 
 
+@pytest.mark.parametrize(("size", "count"), [("7b", 10_732_225_408), ("3b", 5_537_120_640)])
+def test_names_and_shapes_of_whole_releases(size, count):
+    import torch
+    from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
+
+    config = OmniConfig.load(f"configs/qwen2.5-omni-{size}.json")
+    with torch.device("meta"):
+        reference = Qwen2_5OmniForConditionalGeneration(Qwen2_5OmniConfig.from_dict(config.to_json()))
+    theirs = {canonical(name): tuple(value.shape) for name, value in reference.state_dict().items()}
+    assert {name: row.file_shape for row in rows(config) for name in row.names()} == theirs
+    assert sum(value.numel() for value in reference.state_dict().values()) == count
+
+
 def test_both_schemes_have_one_canonical_name(config):
     for row in rows(config):
         assert canonical(nested_name(row.name)) == canonical(row.name) == row.name

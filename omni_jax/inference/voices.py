@@ -1,0 +1,98 @@
+"""The speaking half of a loaded checkpoint: Talker, Token2Wav and the voices."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_jax.config import OmniConfig
+from omni_jax.errors import OmniError
+from omni_jax.inference import token2wav
+from omni_jax.inference.networks import Network
+from omni_jax.inference.replies import Options
+from omni_jax.inference.sampling import Sampling, whole_number
+from omni_jax.inference.speech import Speaking
+from omni_jax.inference.stream import Push
+from omni_jax.inference.token2wav import Synthesizer
+from omni_jax.weights import Speaker
+
+DEFAULT = "Chelsie"
+
+
+def checked_solve(solve: Any) -> str:
+    """`solve` itself. Raises OmniError."""
+    if solve not in token2wav.SOLVES:
+        raise OmniError(f"solve is {solve!r}; it must be one of {', '.join(token2wav.SOLVES)}")
+    return solve
+
+
+class Voices:
+    """What speaks. `speakers`: by name, possibly none."""
+
+    def __init__(self, config: OmniConfig, talker: Network, synthesizer: Synthesizer, speakers: Mapping[str, Speaker],
+                 directory: Path):
+        self.config, self.talker, self.synthesizer, self.speakers = config, talker, synthesizer, dict(speakers)
+        self.directory = directory
+        size = config.thinker_config.text_config.vocab_size
+        for name, speaker in self.speakers.items():
+            whole_number(f"{directory}: speaker {name}'s bos_token", speaker.bos_token, 0, size - 1)
+        self._voice = functools.cache(lambda name: token2wav.encode_speaker(synthesizer, self.speakers[name]))
+
+    def name(self, speaker: Any) -> str:
+        """The speaker of that name, or of none. Raises OmniError."""
+        known = ", ".join(self.speakers)
+        if not known:
+            raise OmniError(f"{self.directory}: has no speakers (neither speakers.safetensors nor spk_dict.pt); add "
+                            "them with tools.speakers, or give return_audio=False")
+        if speaker is None:
+            return DEFAULT if DEFAULT in self.speakers else next(iter(self.speakers))
+        if not isinstance(speaker, str) or speaker not in self.speakers:
+            raise OmniError(f"speaker {speaker!r} is unknown; this checkpoint has {known}")
+        return speaker
+
+    def speaking(self, name: str, sampling: Sampling, options: Options, rows: int) -> Speaking:
+        """That `rows` rows are to be spoken in a speaker's voice. Raises OmniError."""
+        config = self.config.talker_config
+        limit = whole_number("talker_max_new_tokens", options.talker_max_new_tokens, 1)
+        never = np.arange(config.vocab_size) >= self.config.token2wav_config.dit_config.codec_rows
+        never[list(self.talker.ends)] = False
+        never[config.tts_codec_start_token_id] = True
+        first_tokens = np.full(rows, self.speakers[name].bos_token, np.int32)
+        return Speaking(self.talker, never, sampling, min(limit, config.max_position_embeddings), first_tokens)
+
+    def push(self, name: str, seeds: np.ndarray, solve: str) -> Push:
+        """What makes sounds of the codes of a batch whose rows have these seeds."""
+        voices = [self._voice(name)] * len(seeds)
+        if solve == "whole":
+            return _Whole(lambda codes: token2wav.synthesize(self.synthesizer, voices, codes, seeds, solve="whole"))
+        session = token2wav.begin(self.synthesizer, voices, seeds)
+        return lambda codes, ended: token2wav.push(session, codes, ended)
+
+    def synthesize(self, codes: Any, name: str, solve: str, seeds: np.ndarray, noise: Any) -> np.ndarray:
+        """float32 [samples] of one row of codes. Raises OmniError."""
+        config = self.config.token2wav_config
+        codes = token2wav.check_codes(config, codes)
+        noise = None if noise is None else [token2wav.check_noise(config, noise, codes)]
+        waveform, = token2wav.synthesize(self.synthesizer, [self._voice(name)], [codes], seeds, solve, noise)
+        return waveform
+
+
+class _Whole:
+    """Gathers all codes of a batch, and makes one sound of them at the end."""
+
+    def __init__(self, synthesize: Any):
+        self._synthesize, self._codes = synthesize, None
+
+    def __call__(self, codes: list[np.ndarray], ended: np.ndarray) -> list["_Whole"]:
+        before = self._codes or [np.zeros(0, np.int32)] * len(codes)
+        self._codes = [np.concatenate(pair) for pair in zip(before, codes, strict=True)]
+        return [self] if ended.all() else []
+
+    @property
+    def codes(self) -> list[int]:
+        return [len(row) for row in self._codes]
+
+    def rows(self) -> list[np.ndarray]:
+        return self._synthesize(self._codes)

@@ -1,0 +1,107 @@
+"""Fused attention kernels, by the platform of the mesh in context, each device computing its own heads and queries.
+
+TPU: `flash.flash`. NVIDIA GPUs in 16 bits: cuDNN's, which also decodes without a transposed copy of the cache. Both
+compute what `attention.attend` says; it falls back on plain XLA where `choose` names no kernel.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from omni_jax.models import flash
+from omni_jax.sharding import resolve
+
+# Up to so many numbers a mask goes to cuDNN as a bias; beyond, keys that nobody may see are moved behind the others.
+MAX_BIAS = 1 << 25
+
+
+def platform() -> str:
+    """Of the mesh in context, whose chips may be absent (compiled for only); else of JAX's default backend."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+
+
+def choose(q: jax.Array, k: jax.Array, mask: jax.Array, causal: bool) -> str:
+    """"flash", "cudnn" or "" for q [B, T, N, H], k [B, K, S, H] and mask bool [B, T or 1, S]; see `attend`."""
+    T, N, (K, S) = q.shape[1], q.shape[2], k.shape[1:3]
+    where, sixteen_bits = platform(), q.dtype in (jnp.bfloat16, jnp.float16)
+    if where == "tpu" and (causal or mask.shape[1] == 1):
+        _, rows, heads = _split(q, k)
+        return "flash" if flash.blocks(T // _ways(rows), N // _ways(heads), K // _ways(heads), S) else ""
+    # On other makers' GPUs the platform is named alike, and there is no cuDNN.
+    return "cudnn" if where == "gpu" and sixteen_bits and q.shape[-1] % 8 == 0 and _nvidia() else ""
+
+
+def _nvidia() -> bool:
+    mesh = jax.sharding.get_abstract_mesh()
+    device = jax.devices()[0] if mesh.empty else mesh.abstract_device
+    return "NVIDIA" in device.device_kind
+
+
+def by_flash(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, slot: jax.Array) -> jax.Array:
+    """Query i looks at the slots of valid bool [B, S] up to slot + i."""
+    batch, rows, heads = _split(q, k)
+
+    def own(q, k, v, valid, slot):
+        first = jax.lax.axis_index(rows) * q.shape[1] if rows else 0
+        return flash.flash(q, k, v, valid, slot + first)
+
+    return _each_device(own, (batch, rows, heads), PartitionSpec(batch, None), PartitionSpec())(q, k, v, valid, slot)
+
+
+def by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """mask as in `attention.attend`."""
+    batch, rows, _ = split = _split(q, k)
+    of_mask = PartitionSpec(batch, rows if mask.shape[1] > 1 else None, None)
+    return _each_device(_cudnn, split, of_mask)(q, k, v, mask)
+
+
+def _cudnn(q, k, v, mask):
+    # The public jax.nn.dot_product_attention has no [B, K, S, H]: it would transpose the cache at every layer.
+    from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
+
+    B, T, _, H = q.shape
+    S = k.shape[2]
+    bias = lengths = None
+    if mask.shape[1] == T or T * S <= MAX_BIAS:
+        bias = jnp.broadcast_to(mask, (B, T, S))[:, None]
+    else:  # softmax does not mind the keys' order
+        seen = mask[:, 0]
+        order = jnp.argsort(~seen, axis=1, stable=True)[:, None, :, None]
+        k, v = (jnp.take_along_axis(x, order, axis=2) for x in (k, v))
+        lengths = seen.sum(1, dtype=jnp.int32)
+    out = dot_product_attention(
+        jnp.swapaxes(q, 1, 2), k, v, mask=bias, scale=H**-0.5, qkv_layout="BNTH",
+        q_seqlen=None if lengths is None else jnp.full(B, T, jnp.int32), kv_seqlen=lengths,
+        mask_type=MaskType.NO_MASK if lengths is None else MaskType.PADDING)
+    return jnp.swapaxes(out, 1, 2)
+
+
+def _split(q: jax.Array, k: jax.Array) -> tuple:
+    """The mesh axes of rows of the batch, of queries and of heads. Queries take the axes that the others leave."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return None, None, None
+    batch, heads = resolve(("batch", "kv_heads"), k.shape[:2], mesh)
+    used = {name for axes in (batch, heads) if axes for name in ([axes] if isinstance(axes, str) else axes)}
+    spare = tuple(name for name, size in mesh.shape.items() if size > 1 and name not in used)
+    return batch, spare if spare and q.shape[1] % (_ways(spare) * flash.FEWEST_TOKENS) == 0 else None, heads
+
+
+def _ways(axes: str | tuple | None) -> int:
+    shape = jax.sharding.get_abstract_mesh().shape
+    return math.prod(shape[name] for name in ([axes] if isinstance(axes, str) else axes or ()))
+
+
+def _each_device(kernel: Callable, split: tuple, *others: PartitionSpec) -> Callable:
+    """`kernel` of q, k, v and others on each device's part; XLA cannot split a kernel by itself."""
+    batch, rows, heads = split
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return kernel
+    queries, slots = PartitionSpec(batch, rows, heads, None), PartitionSpec(batch, heads, None, None)
+    return jax.shard_map(kernel, mesh=mesh, in_specs=(queries, slots, slots, *others), out_specs=queries,
+                         check_vma=False)
