@@ -37,7 +37,7 @@ def parts(model: Model, tokens: int) -> list[Part]:
     slots = tuple(bucket(padded + n, SMALLEST_CACHE) for n in (options.max_new_tokens, limit))
     codes = SCHEDULE.codes_needed(0, model.config.token2wav_config.codes_per_block)
     calls = -(-codes // BLOCK)
-    solved, sounded = SCHEDULE.size(0) + SCHEDULE.ahead, SCHEDULE.size(0)
+    solved, sounded = SCHEDULE.solved(0), SCHEDULE.size(0)
     return [
         Part("small programs and host copies", SMALL_PROGRAMS + chunks),
         Part(f"Thinker, {width} tokens of the prompt", chunks, lambda: _phases.prefill(model, slots[0], width, 1)),

@@ -337,10 +337,12 @@ def _taps(size: int, taps: int, result: int, stride: int, low: int, base: int, d
 
 
 def _custom_flops(where: Computation, instruction: Instruction) -> float:
-    """Of library calls: cuBLAS products, cuDNN attention, and kernels that carry an estimate of their own."""
+    """Of library calls: cuBLAS products, cuDNN convolutions and attention, kernels with an estimate of their own."""
     attributes = instruction.attributes
     if flops := _estimate(instruction, "flops"):
         return flops
+    if "dim_labels" in attributes:
+        return _convolution_flops(where, instruction)
     if "gemm" in attributes or "matmul" in attributes:
         left = where.instructions[instruction.operands[0]].leaves[0].dims
         found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', attributes)

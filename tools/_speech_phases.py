@@ -86,7 +86,7 @@ def speak(model: Model, slots: tuple[int, int], batch: int, turns: tuple[int, in
 def solve(model: Model, chunk: int, batch: int) -> Step:
     """The mel of a chunk and its look-ahead."""
     (graphdef, params), config = model.networks["token2wav"], model.config.token2wav_config
-    blocks, rows = SCHEDULE.size(chunk) + SCHEDULE.ahead, lambda dtype: model.array((batch,), dtype)
+    blocks, rows = SCHEDULE.solved(chunk), lambda dtype: model.array((batch,), dtype)
     args = _phases.arguments(
         token2wav._solve, graphdef=graphdef, params=params,
         table=_phases.results(token2wav._modulations, graphdef, params),
@@ -102,8 +102,7 @@ def solve(model: Model, chunk: int, batch: int) -> Step:
 def vocode(model: Model, chunk: int, batch: int) -> Step:
     """The sound of a chunk."""
     (graphdef, params), config = model.networks["token2wav"], model.config.token2wav_config.dit_config
-    width = SCHEDULE.size(chunk) * config.block_size
-    solved = width + SCHEDULE.ahead * config.block_size
+    width, solved = SCHEDULE.size(chunk) * config.block_size, SCHEDULE.solved(chunk) * config.block_size
     args = (graphdef, params, _state(model, batch).tail, model.array((batch, solved, config.mel_dim), jnp.float32),
             model.array((), jnp.int32), model.array((batch,), jnp.int32), width, chunk == 0)
     return Step(token2wav._vocode, args, params["bigvgan"])
