@@ -182,12 +182,9 @@ def synthesize(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Seq
     """
     B = len(codes)
     if solve == "whole":
-        sounds = _sounds_of(synthesizer, whole_mel(synthesizer, voices, codes, seeds, noise), codes, schedule)
-    else:
-        session = begin(synthesizer, voices, seeds, schedule, noise)
-        sounds = push(session, codes, [True] * B)
-    parts = [sound.rows() for sound in sounds]
-    return [np.concatenate([part[row] for part in parts] or [np.zeros(0, np.float32)]) for row in range(B)]
+        mel = whole_mel(synthesizer, voices, codes, seeds, noise)
+        return vocode(synthesizer, mel, _frames(synthesizer.config, codes))
+    return _joined(push(begin(synthesizer, voices, seeds, schedule, noise), codes, [True] * B), B)
 
 
 def whole_mel(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Sequence[np.ndarray], seeds: np.ndarray,
@@ -202,6 +199,34 @@ def whole_mel(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Sequ
                         _rows_of_blocks(codes, 0, blocks, config.codes_per_block), given, np.asarray(seeds, np.uint32),
                         np.int32(0), frames, np.int32(blocks), None)
     return mel
+
+
+def vocode(synthesizer: Synthesizer, mel: jax.Array, frames: np.ndarray, blocks: int = SCHEDULE.sizes[-1]) -> list:
+    """The waveforms of B rows of mel [B, T, M], of which each has `frames` (int [B]): in windows of so many blocks."""
+    config, width, sounds = synthesizer.config, blocks * synthesizer.config.dit_config.block_size, []
+    tail = jnp.zeros((len(frames), 2 * CONTEXT, mel.shape[2]), jnp.float32)
+    for behind in range(0, int(frames.max()), width):
+        left = np.maximum(frames - behind, 0)
+        wave, tail = _sound(synthesizer, tail, mel[:, behind:behind + width], blocks, np.minimum(left, width), behind)
+        spans = _spans(config, behind, np.minimum(left, width), left <= width)
+        sounds.append(Sound(wave, [(row, *span) for row, span in enumerate(spans)], config.samples_per_code))
+    return _joined(sounds, len(frames))
+
+
+def _joined(sounds: Sequence[Sound], rows: int) -> list[np.ndarray]:
+    parts = [sound.rows() for sound in sounds]
+    return [np.concatenate([part[row] for part in parts] or [np.zeros(0, np.float32)]) for row in range(rows)]
+
+
+def block_mel(synthesizer: Synthesizer, voice: jax.Array, codes: np.ndarray, seed: int,
+              schedule: Schedule = SCHEDULE) -> np.ndarray:
+    """The mel [frames, M] of one clip, solved in chunks."""
+    session, parts = begin(synthesizer, [voice], np.array([seed], np.uint32), schedule), []
+    session.waiting, session.ended = [np.asarray(codes, np.int32)], np.ones(1, bool)
+    while len(session.waiting[0]):
+        chunk = _next_mel(session)
+        parts.append(np.asarray(chunk.mel[0, :chunk.frames[0]]))
+    return np.concatenate(parts)
 
 
 # Chunks
@@ -244,32 +269,48 @@ def _drop_ended(session: Session) -> None:
         session.seeds = session.seeds[places]
 
 
-def _next_sound(session: Session) -> Sound:
-    """Solves the next chunk and sounds what it completes."""
+class _Chunk(NamedTuple):
+    """A solved chunk: mel [rows, n * T, M] from the clip's frame `behind`, in which rows have `frames`; `done`: rows
+    that end in it; `blocks`: how many are sounded together."""
+
+    mel: jax.Array
+    frames: np.ndarray
+    behind: int
+    done: np.ndarray
+    blocks: int
+
+
+def _next_mel(session: Session) -> _Chunk:
+    """Solves the next chunk and keeps what the one after it needs."""
     synthesizer, schedule, rows = session.synthesizer, session.schedule, session.rows
     config, T = synthesizer.config, synthesizer.config.dit_config.block_size
     first, size = session.first, schedule.size(session.chunk)
     # What each row still has from this chunk on; of a row that goes on, no more than is needed is known.
     left = np.array([len(session.waiting[row]) for row in rows], np.int32) * config.dit_config.repeats
     frames = np.minimum(left, (size + schedule.ahead) * T)
-    blocks = -(-frames.max() // T)
-    shape, sounded = schedule.fit(blocks), schedule.fit_sound(min(blocks, size))
+    blocks = -(-int(frames.max()) // T)
+    shape = schedule.fit(blocks)
     noise = session.noise and _rows_of_blocks([session.noise[row] for row in rows], first * T, shape, T)
     codes = _rows_of_blocks([session.waiting[row] for row in rows], 0, shape, config.codes_per_block)
     with jax.set_mesh(synthesizer.mesh):
         mel, kept = _solve(synthesizer.graphdef, synthesizer.params, synthesizer.table, session.voices, codes, noise,
                            session.seeds, np.int32(first), frames, np.int32(min(size, shape)), session.state.kept)
-    done = session.ended[rows] & (left <= size * T)
-    wave, tail = _sound(synthesizer, session.state.tail, mel, sounded, np.minimum(frames, size * T), first * T)
-    session.state = State(kept, tail)
-    spans = _spans(config, first * T, np.minimum(frames, size * T), done)
+    session.state = session.state._replace(kept=kept)
     session.chunk += 1
-    for row in range(len(session.waiting)):
-        session.waiting[row] = session.waiting[row][size * config.codes_per_block:]
+    session.waiting = [row[size * config.codes_per_block:] for row in session.waiting]
+    return _Chunk(mel, np.minimum(frames, size * T), first * T, session.ended[rows] & (left <= size * T),
+                  schedule.fit_sound(min(blocks, size)))
+
+
+def _next_sound(session: Session) -> Sound:
+    """Solves the next chunk and sounds what it completes."""
+    synthesizer, rows, chunk = session.synthesizer, session.rows, _next_mel(session)
+    wave, tail = _sound(synthesizer, session.state.tail, chunk.mel, chunk.blocks, chunk.frames, chunk.behind)
+    session.state = session.state._replace(tail=tail)
     everyone = [(0, 0, 0)] * len(session.counts)
-    for place, row in enumerate(rows):
-        everyone[row] = (place, *spans[place])
-    return Sound(wave, everyone, config.samples_per_code)
+    for place, span in enumerate(_spans(synthesizer.config, chunk.behind, chunk.frames, chunk.done)):
+        everyone[rows[place]] = (place, *span)
+    return Sound(wave, everyone, synthesizer.config.samples_per_code)
 
 
 def _spans(config: Token2WavConfig, behind: int, frames: np.ndarray, done: np.ndarray) -> list[tuple[int, int]]:
@@ -289,22 +330,6 @@ def _sound(synthesizer: Synthesizer, tail: jax.Array, mel: jax.Array, blocks: in
     with jax.set_mesh(synthesizer.mesh):
         return _vocode(synthesizer.graphdef, synthesizer.params, tail, mel, np.int32(min(behind, 2 * CONTEXT)),
                        np.maximum(frames, 0), blocks * synthesizer.config.dit_config.block_size, behind == 0)
-
-
-def _sounds_of(synthesizer: Synthesizer, mel: jax.Array, codes: Sequence[np.ndarray],
-               schedule: Schedule) -> Iterator[Sound]:
-    """A whole clip's mel through the vocoder, in the windows of the schedule."""
-    config, T = synthesizer.config, synthesizer.config.dit_config.block_size
-    total, tail, chunk = _frames(config, codes), None, 0
-    tail = jnp.zeros((len(codes), 2 * CONTEXT, mel.shape[2]), mel.dtype)
-    while (behind := schedule.first(chunk) * T) < total.max():
-        size = schedule.size(chunk)
-        left = np.maximum(total - behind, 0)
-        piece = mel[:, behind:behind + size * T]
-        wave, tail = _sound(synthesizer, tail, piece, size, np.minimum(left, size * T), behind)
-        spans = _spans(config, behind, np.minimum(left, size * T), left <= size * T)
-        yield Sound(wave, [(row, *span) for row, span in enumerate(spans)], config.samples_per_code)
-        chunk += 1
 
 
 # Jitted steps. A float32 product on TPU is one bfloat16 pass unless told otherwise, which the solver can't bear.

@@ -159,3 +159,24 @@ def test_bad_speakers_and_noise():
         token2wav.encode_speaker(synthesizer(), speaker_of(0, 4))
     with pytest.raises(OmniError, match=r"noise: must be \[6, 14\] for 3 codes"):
         token2wav.check_noise(CONFIG, np.zeros((5, 14)), np.zeros(3, int))
+
+
+@functools.cache
+def on_one_device():
+    return [token2wav.synthesize(synthesizer(), [voice(0), voice(1)], [codes_of(60), codes_of(37)],
+                                 np.array([1, 2], np.uint32), solve) for solve in token2wav.SOLVES]
+
+
+SPLITS = ("data=8", "fsdp=8", "model=8", "data=2,fsdp=2,model=2", "fsdp=2,model=4", "data=4,model=2")
+
+
+@pytest.mark.parametrize("mesh", [pytest.param(mesh, marks=[] if mesh.count(",") == 2 else pytest.mark.slow)
+                                  for mesh in SPLITS])
+@pytest.mark.parametrize("scanned", [False, True], ids=["apart", "stacked"])
+def test_every_mesh_split_gives_the_same_sound(mesh, scanned):
+    split = synthesizer(mesh, scanned)
+    voices = [token2wav.encode_speaker(split, speaker_of(seed)) for seed in (0, 1)]
+    for solve, expected in zip(token2wav.SOLVES, on_one_device(), strict=True):
+        rows = token2wav.synthesize(split, voices, [codes_of(60), codes_of(37)], np.array([1, 2], np.uint32), solve)
+        for ours_, theirs in zip(rows, expected, strict=True):
+            assert relative(ours_, theirs) < 1e-5

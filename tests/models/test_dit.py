@@ -102,3 +102,12 @@ def reference_in_double():
     import copy
 
     return copy.deepcopy(reference()).double()
+
+
+def test_an_evaluation_reads_two_blocks_back_and_one_ahead(model):
+    noise, codes, speaker, mel = case(8 * T, batch=1)
+    given = model.given(in_blocks(codes, 8), model.voice(speaker, mel))
+    view = model.view(jnp.int32(0), jnp.array([8 * T]), 8, jnp.int32(8))
+    table = jax.tree.map(lambda w: w[9], model.modulations())
+    seen = jax.grad(lambda x: model(x, given, table, view)[0][0, 4].sum())(in_blocks(noise, 8))
+    assert np.flatnonzero(np.abs(seen[0]).max(axis=(1, 2))).tolist() == [2, 3, 4, 5]
