@@ -31,7 +31,7 @@ layers/k/weight               transformer_blocks.#.attn.to_k.weight             
 layers/k/bias                 transformer_blocks.#.attn.to_k.bias               N.H
 layers/v/weight               transformer_blocks.#.attn.to_v.weight             N.H D
 layers/v/bias                 transformer_blocks.#.attn.to_v.bias               N.H
-layers/o/weight               transformer_blocks.#.attn.to_out.0.weight         D N.H
+layers/o/weight               transformer_blocks.#.attn.to_out.0.weight         D N*H
 layers/o/bias                 transformer_blocks.#.attn.to_out.0.bias           D
 layers/fc1/weight             transformer_blocks.#.ff.ff.0.weight               F D
 layers/fc1/bias               transformer_blocks.#.ff.ff.0.bias                 F
