@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from omni_jax.data.buckets import PREFILL_CHUNK, bucket, token_bucket
-from omni_jax.inference.generate import SMALLEST_CACHE
+from omni_jax.inference.generate import FIRST_CODES, SMALLEST_CACHE
 from omni_jax.inference.replies import Options
 from omni_jax.inference.sampling import Sampling
 from omni_jax.inference.schedule import SCHEDULE
@@ -32,9 +32,7 @@ def parts(model: Model, tokens: int) -> list[Part]:
     padded, options = token_bucket(tokens), Options()
     width = min(padded, PREFILL_CHUNK)
     chunks = padded // width
-    talker = model.config.talker_config
-    limit = min(options.talker_max_new_tokens, talker.max_position_embeddings - tokens - 2) + 1
-    slots = tuple(bucket(padded + n, SMALLEST_CACHE) for n in (options.max_new_tokens, limit))
+    slots = tuple(bucket(padded + n, SMALLEST_CACHE) for n in (options.max_new_tokens, FIRST_CODES + 1))
     codes = SCHEDULE.codes_needed(0, model.config.token2wav_config.codes_per_block)
     calls = -(-codes // BLOCK)
     solved, sounded = SCHEDULE.solved(0), SCHEDULE.size(0)

@@ -23,6 +23,23 @@ class Side:
 
 
 @dataclasses.dataclass(frozen=True)
+class Job:
+    """One comparison. `units`: what one run does, for people; `work`: its FLOPs ("matmul") or bytes ("read"); `fewest`:
+    rounds that are made however long they take."""
+
+    part: str
+    detail: str
+    ours: Side
+    theirs: Side
+    difference: Callable[[Any, Any], float]
+    units: float
+    unit: str
+    work: float = 0
+    kind: str | None = None
+    fewest: int = FEWEST_ROUNDS
+
+
+@dataclasses.dataclass(frozen=True)
 class Spread:
     """Median and range of repeated measurements."""
 
@@ -39,13 +56,14 @@ class Spread:
         return f"{median} ({low}..{high})"
 
 
-def rounds(sides: Mapping[str, Side], repeats: int, budget: float) -> dict[str, list[float]]:
+def rounds(sides: Mapping[str, Side], repeats: int, budget: float,
+           fewest: int = FEWEST_ROUNDS) -> dict[str, list[float]]:
     """Seconds of each side over `repeats` rounds, one after the other in every round (A B A B …), so that whatever
-    else the machine does falls on all alike. After `budget` seconds no more than FEWEST_ROUNDS are made."""
+    else the machine does falls on all alike. After `budget` seconds no more than `fewest` are made."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     started = time.perf_counter()
     for done in range(repeats):
-        if done >= FEWEST_ROUNDS and time.perf_counter() - started > budget:
+        if done >= fewest and time.perf_counter() - started > budget:
             break
         for name, side in sides.items():
             arguments = side.prepare()
@@ -70,8 +88,9 @@ def line(row: dict[str, Any]) -> str:
     title = f"  {row['part']:10} {row['detail']:34}"
     if "total" in row:
         pieces = ", ".join(f"{name} {seconds:.2f}" for name, seconds in row["pieces"].items())
-        return f"{title} {row['total'].text(2)} s: {pieces}"
-    text = (f"{title} ours {row['ours'].text()} {row['unit']}, reference {row['reference'].text()}, "
+        return f"{title} {row['total'].text(2)} s{': ' * bool(pieces)}{pieces}"
+    digits = 2 if row["unit"] == "s" else 1
+    text = (f"{title} ours {row['ours'].text(digits)} {row['unit']}, reference {row['reference'].text(digits)}, "
             f"ratio {row['ratio'].text(2)}")
     if "peak_kind" in row:
         unit = "GFLOP/s" if row["peak_kind"] == "matmul" else "GB/s"

@@ -13,30 +13,39 @@ from omni_jax.config import OmniConfig
 from tools import random_checkpoint
 
 
-def sliced(config: OmniConfig, layers: int, vocabulary: int | None) -> dict[str, Any]:
-    """config.json cut to `layers` of each network (of vision, the last sees whole frames) and to a vocabulary, at whose
-    end the special tokens then stand. Raises OmniError."""
-    data = copy.deepcopy(config.without_speech().source)
-    thinker = data.get("thinker_config", data)
+def sliced(config: OmniConfig, layers: int, vocabulary: int | None, speech: bool = False) -> dict[str, Any]:
+    """config.json cut to `layers` of each network but Token2Wav (of vision, the last sees whole frames) and to a
+    vocabulary, at whose end the special tokens then stand; without speech, if it is not wanted. Raises OmniError."""
+    data = copy.deepcopy((config if speech else config.without_speech()).source)
+    thinker, talker = data.get("thinker_config", data), data.get("talker_config") or {}
+    if layers and talker:
+        talker["num_hidden_layers"] = layers
     if layers:
         thinker["text_config"]["num_hidden_layers"] = thinker["audio_config"]["encoder_layers"] = layers
         thinker["vision_config"] |= {"depth": layers, "fullatt_block_indexes": [layers - 1]}
     if vocabulary:
-        special = sorted({value for key, value in thinker.items() if key.endswith(("_token_id", "_token_index"))})
+        special = sorted({*_special(thinker).values(), *_special(talker).values()})
         if vocabulary < 256 + len(special):
             raise OmniError(f"--vocabulary {vocabulary}: is below {256 + len(special)}, bytes and special tokens")
         moved = {token: vocabulary - len(special) + i for i, token in enumerate(special)}
-        thinker |= {key: moved[value] for key, value in thinker.items() if key.endswith(("_token_id", "_token_index"))}
+        for part in (thinker, talker):
+            part |= {key: moved[value] for key, value in _special(part).items()}
         thinker["text_config"]["vocab_size"] = vocabulary
     return data
 
 
+def _special(part: dict[str, Any]) -> dict[str, int]:
+    """The ids of the Thinker's vocabulary that a part of config.json names."""
+    return {key: value for key, value in part.items()
+            if key.endswith(("_token_id", "_token_index")) and not key.startswith("tts_codec_")}
+
+
 @contextlib.contextmanager
-def random_model(path: Path, layers: int, vocabulary: int | None) -> Iterator[str]:
+def random_model(path: Path, layers: int, vocabulary: int | None, speech: bool = False) -> Iterator[str]:
     """The directory of a random checkpoint of a configuration, for as long as it is needed."""
     config = OmniConfig.load(path)
     with tempfile.TemporaryDirectory() as directory:
         cut = Path(directory) / "config.json"
-        cut.write_text(json.dumps(sliced(config, layers, vocabulary)))
+        cut.write_text(json.dumps(sliced(config, layers, vocabulary, speech)))
         random_checkpoint.main([str(cut), str(Path(directory) / "model")])
         yield str(Path(directory) / "model")

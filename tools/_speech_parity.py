@@ -123,14 +123,22 @@ def waveform_error(omni: Any, reference: Any, codes: np.ndarray, speaker: str) -
 
 
 def _their_waveform(model: Any, codes: np.ndarray, voice: Any, noise: np.ndarray) -> np.ndarray:
-    """It draws its own noise: as wide as its longest clip, of which it takes the start."""
     import torch
 
     dtype = next(model.parameters()).dtype
-    drawn, torch.randn = torch.randn, lambda *_, **__: torch.tensor(noise, dtype=dtype)[None]
-    try:
+    with noise_of_reference(noise):
         return model(torch.tensor(codes)[None], torch.tensor(voice.cond, dtype=dtype),
                      torch.tensor(voice.ref_mel, dtype=dtype)).reshape(-1).numpy()
+
+
+@contextlib.contextmanager
+def noise_of_reference(noise: np.ndarray) -> Iterator[None]:
+    """The reference's Token2Wav draws its own noise: meanwhile it draws this, [frames, M]."""
+    import torch
+
+    drawn, torch.randn = torch.randn, lambda *_, dtype, **__: torch.tensor(noise, dtype=dtype)[None]
+    try:
+        yield
     finally:
         torch.randn = drawn
 

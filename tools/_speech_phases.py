@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from omni_jax.data.buckets import PREFILL_CHUNK
+from omni_jax.data.buckets import PREFILL_CHUNK, bucket
 from omni_jax.inference import lockstep, token2wav
 from omni_jax.inference.replies import Options
 from omni_jax.inference.sampling import Sampling
@@ -57,7 +57,8 @@ def begin(model: Model, slots: int, batch: int) -> Step:
     args = _phases.arguments(
         lockstep.begin, graphdef=graphdef, config=config, params=params, cache=store,
         voice=model.array((batch, config.embedding_size), DTYPE), positions=model.array((batch, 2), jnp.int32),
-        resume=rows(jnp.int32), done=rows(bool), limits=rows(jnp.int32), seeds=rows(jnp.uint32), slots=slots)
+        resume=rows(jnp.int32), done=rows(bool), limits=rows(jnp.int32), seeds=rows(jnp.uint32),
+        slots=bucket(Options().talker_max_new_tokens))
     return Step(lockstep.begin, args, (params["proj"], params["decoder"]), (store.keys, store.values))
 
 

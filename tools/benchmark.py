@@ -4,13 +4,15 @@
     python -m tools.benchmark --config configs/tiny.json --parts decode generate --json
     python -m tools.benchmark CHECKPOINT --parts prefill   # a Hugging Face directory
 
-Parts: decode (one row), prefill, audio and vision (the towers), generate (end to end), cold-start (a new process, from
-its start to its first tokens, with an empty and with a filled compilation cache). Before anything is timed, both must
-give the same result (relative 1e-4). Printed is, for each part, median (min..max) over the rounds: the rates of both,
-the ratio pair by pair (above 1: ours is faster), and our share of this machine's peak, which is measured in the same
-rounds: the better of JAX and torch in float32 matrix products (prefill, towers) or in reading memory (decode).
+Parts: decode (one row), prefill, audio and vision (the towers), generate (end to end); talker (one row), dit, bigvgan,
+ecapa and token2wav (codes to sound); reply (a spoken one: its first sound and its end) and batch (spoken replies beside
+single ones); cold-start (a new process, from its start to its first tokens, with an empty and with a filled compilation
+cache). Before anything is timed, both must give the same result (relative 1e-4; the codes of replies equal). Printed
+is, for each part, median (min..max) over the rounds: the rates of both, the ratio pair by pair (above 1: ours is
+faster), and our share of this machine's peak, which is measured in the same rounds: the better of JAX and torch in
+float32 matrix products (prefill, towers, Token2Wav's networks) or in reading memory (decode, talker).
 
-The reference is transformers' Thinker with its default attention (sdpa). Needs the packages of requirements-test.txt.
+The reference is transformers' model with its default attention (sdpa). Needs the packages of requirements-test.txt.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ import dataclasses
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,9 @@ from omni_jax.config import OmniConfig
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.inference import generate as generation
 from omni_jax.inference.sampling import Sampling
-from tools import _cli, _measure
+from tools import _cli, _measure, _speech_benchmark
 from tools._cold_start import cold_starts
-from tools._measure import Side, Spread
+from tools._measure import Job, Side, Spread
 from tools._slices import random_model
 from tools.parity import reference_inputs, reference_model, relative
 
@@ -47,21 +49,6 @@ PICTURE = (28, 36)  # cells of 28 x 28 pixels: 1,008
 VIDEO = (4, 12, 20)  # frame pairs, and cells of each: 960
 REPLY = 64
 MATRIX, READ = 3072, 1 << 14  # sides of the square matrices that measure the peaks
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One comparison. `units`: what one run does, for people; `work`: its FLOPs ("matmul") or bytes ("read")."""
-
-    part: str
-    detail: str
-    ours: Side
-    theirs: Side
-    difference: Callable[[Any, Any], float]
-    units: float
-    unit: str
-    work: float = 0
-    kind: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +184,9 @@ def generate(omni: Omni, reference: Any) -> Iterator[Job]:
               lambda a, b: 0.0 if a == b else float("inf"), REPLY, "tokens/s")
 
 
-PARTS = {"decode": decode, "prefill": prefill, "audio": audio, "vision": vision, "generate": generate}
+READING = {"decode": decode, "prefill": prefill, "audio": audio, "vision": vision, "generate": generate}
+SPEAKING = _speech_benchmark.PARTS | _speech_benchmark.REPLIES
+PARTS = [*READING, *SPEAKING, "cold-start"]
 
 
 def text_prompt(length: int) -> Prompt:
@@ -240,7 +229,7 @@ def measure(job: Job, peaks: dict[str, Peak], repeats: int, budget: float) -> di
     sides = {"ours": job.ours, "reference": job.theirs}
     if job.kind:
         sides["peak"] = peaks[job.kind].side
-    times = _measure.rounds(sides, repeats, budget)
+    times = _measure.rounds(sides, repeats, budget, job.fewest)
     row = {"part": job.part, "detail": job.detail, "rounds": len(times["ours"]), "difference": difference,
            "unit": job.unit, **{side: _measure.rate(job.units, times[side]) for side in ("ours", "reference")},
            "ratio": _measure.ratio(times["reference"], times["ours"])}
@@ -260,35 +249,48 @@ def benchmark(name: str, directory: str, parts: list[str], peaks: dict[str, Peak
     """The rows of one checkpoint."""
     import torch
 
-    omni = omni_jax.load(directory, mesh="", dtype="float32", speech=False)
+    speech = any(part in SPEAKING for part in parts)
+    omni = omni_jax.load(directory, mesh="", dtype="float32", speech=speech)
     reference = reference_model(directory)
-    reference = getattr(reference, "thinker", reference)
     with torch.inference_mode():
         for part in parts:
             print(f"{name}: {part} …", file=sys.stderr, flush=True)
-            if part == "cold-start":
-                rows = cold_starts(directory, omni, options.threads, min(3, options.repeats))
-            else:
-                rows = (measure(job, peaks, options.repeats, options.seconds) for job in PARTS[part](omni, reference))
-            yield from ({"model": name, **row} for row in rows)
+            for row in rows_of(part, directory, omni, reference, peaks, options):
+                yield {"model": name, **row}
+
+
+def rows_of(part: str, directory: str, omni: Omni, reference: Any, peaks: dict[str, Peak],
+            options: Any) -> Iterator[dict]:
+    few = min(3, options.repeats)
+    if part == "cold-start":
+        yield from cold_starts(directory, omni, options.threads, few)
+    elif part in _speech_benchmark.REPLIES:
+        yield from _speech_benchmark.REPLIES[part](omni, reference, few)
+    else:
+        reference = reference if part in SPEAKING else getattr(reference, "thinker", reference)
+        for job in {**READING, **_speech_benchmark.PARTS}[part](omni, reference):
+            yield measure(job, peaks, options.repeats, options.seconds)
 
 
 def models(options: Any) -> Iterator[tuple[str, contextlib.AbstractContextManager[str], list[str]]]:
     """(name, directory to enter, parts) of what was asked for."""
     chosen = lambda default: [part for part in options.parts or default if part in default]
-    every = [*PARTS, "cold-start"]
+    every = lambda path: [part for part in PARTS if part not in SPEAKING or OmniConfig.load(path).talker_config]
+    speech = lambda parts: any(part in SPEAKING for part in parts)
     if options.checkpoint:
-        yield options.checkpoint, contextlib.nullcontext(options.checkpoint), chosen(every)
+        yield options.checkpoint, contextlib.nullcontext(options.checkpoint), chosen(every(options.checkpoint))
     elif options.config:
         cut = [f"{options.layers} layers"] * bool(options.layers) + [f"{options.vocabulary} words"] * bool(
             options.vocabulary)
-        yield ", ".join([options.config.stem, *cut]), random_model(options.config, options.layers,
-                                                                   options.vocabulary), chosen(every)
+        parts = chosen(every(options.config))
+        yield ", ".join([options.config.stem, *cut]), random_model(options.config, options.layers, options.vocabulary,
+                                                                   speech(parts)), parts
     else:
-        yield ("7B widths, 2 layers a network, vocabulary 4,096",
-               random_model(CONFIGS / "qwen2.5-omni-7b.json", 2, 4096),
-               chosen(["decode", "prefill", "audio", "vision"]))
-        yield "tiny.json", random_model(CONFIGS / "tiny.json", 0, None), chosen(["decode", "generate", "cold-start"])
+        parts = chosen(["decode", "prefill", "audio", "vision", *_speech_benchmark.PARTS])
+        yield ("7B widths, 2 layers a network but Token2Wav, vocabulary 4,096",
+               random_model(CONFIGS / "qwen2.5-omni-7b.json", 2, 4096, speech(parts)), parts)
+        parts = chosen(["decode", "generate", *_speech_benchmark.REPLIES, "cold-start"])
+        yield "tiny.json", random_model(CONFIGS / "tiny.json", 0, None, speech(parts)), parts
 
 
 def use_threads(count: int) -> None:
@@ -331,7 +333,7 @@ def parse(argv: list[str] | None) -> Any:
     parser.add_argument("--config", type=Path, help="a config.json, of which a random checkpoint is made")
     parser.add_argument("--layers", type=int, default=0, help="with --config: cut each network to so many layers")
     parser.add_argument("--vocabulary", type=int, help="with --config: cut the vocabulary")
-    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "cold-start"], help="default: all that apply")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all that apply")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()), help="of both sides (default 2)")
     parser.add_argument("--repeats", type=int, default=7, help="rounds of each part at most (default 7)")
     parser.add_argument("--seconds", type=float, default=15, help="after which a part makes no more rounds than 3")

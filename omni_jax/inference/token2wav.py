@@ -202,8 +202,11 @@ def whole_mel(synthesizer: Synthesizer, voices: Sequence[jax.Array], codes: Sequ
 
 
 def vocode(synthesizer: Synthesizer, mel: jax.Array, frames: np.ndarray, blocks: int = SCHEDULE.sizes[-1]) -> list:
-    """The waveforms of B rows of mel [B, T, M], of which each has `frames` (int [B]): in windows of so many blocks."""
-    config, width, sounds = synthesizer.config, blocks * synthesizer.config.dit_config.block_size, []
+    """The waveforms of B rows of mel [B, T, M], of which each has `frames` (int [B]): in windows of at most so many
+    blocks."""
+    config, T, sounds = synthesizer.config, synthesizer.config.dit_config.block_size, []
+    blocks = min(blocks, bucket(-(-int(frames.max()) // T)))
+    width = blocks * T
     tail = jnp.zeros((len(frames), 2 * CONTEXT, mel.shape[2]), jnp.float32)
     for behind in range(0, int(frames.max()), width):
         left = np.maximum(frames - behind, 0)

@@ -77,32 +77,18 @@ def sinusoids(t: np.ndarray) -> np.ndarray:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-class Projection(Linear):
-    """A Linear that is computed as plain matrices where one device has it whole: a CPU multiplies these twice as fast
-    as arrays of many axes. (Over a mesh, axes that are split must not be joined.)"""
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        mesh, weight, n = jax.sharding.get_abstract_mesh(), self.weight[...], self.contracted
-        if not (mesh.empty or mesh.size == 1):
-            return super().__call__(x)
-        outputs = weight.shape[:weight.ndim - n]
-        rows = x.reshape(-1, math.prod(weight.shape[weight.ndim - n:]))
-        y = jax.lax.dot_general(rows, weight.reshape(-1, rows.shape[1]), (((1,), (1,)), ((), ())))
-        return y.reshape(*x.shape[:x.ndim - n], *outputs) + self.bias[...]
-
-
 class DiTLayer(nnx.Module):
     """Attention over neighbouring blocks and an MLP, both modulated and gated by the time."""
 
     def __init__(self, rngs: nnx.Rngs, config: DiTConfig, dtype: Any):
         D, N, H = config.hidden_size, config.num_attention_heads, config.head_dim
         F = D * config.ff_mult
-        heads = lambda: Projection(rngs, (D,), (N, H), ("heads", "head_dim", "embed"), dtype, bias=True)
+        heads = lambda: Linear(rngs, (D,), (N, H), ("heads", "head_dim", "embed"), dtype, bias=True)
         self.modulation = Linear(rngs, (D,), (6, D), (None, "mlp", "embed"), dtype, bias=True)
         self.q, self.k, self.v = heads(), heads(), heads()
-        self.o = Projection(rngs, (N, H), (D,), ("embed", "heads", "head_dim"), dtype, bias=True)
-        self.fc1 = Projection(rngs, (D,), (F,), ("mlp", "embed"), dtype, bias=True)
-        self.fc2 = Projection(rngs, (F,), (D,), ("embed", "mlp"), dtype, bias=True)
+        self.o = Linear(rngs, (N * H,), (D,), ("embed", ("heads", H)), dtype, bias=True)
+        self.fc1 = Linear(rngs, (D,), (F,), ("mlp", "embed"), dtype, bias=True)
+        self.fc2 = Linear(rngs, (F,), (D,), ("embed", "mlp"), dtype, bias=True)
 
     def __call__(self, x: jax.Array, modulation: jax.Array, view: View, looks: str, kept: jax.Array | None):
         """x [R, n, T, D], modulation [6, D], `looks`: "own", "back" or "ahead"; `kept` [2, R, T, N, H]: keys and values
@@ -114,7 +100,7 @@ class DiTLayer(nnx.Module):
         if looks == "back" and kept is not None:
             last = jnp.stack([jax.lax.dynamic_index_in_dim(x, view.current - 1, 1, False) for x in (k, v)])
         read = _attend(q, *_neighbours(k, v, looks, kept), getattr(view, looks))
-        x = constrain(x + gate * self.o(read), "batch", "mel_blocks", None, None)
+        x = constrain(x + gate * self.o(read.reshape(*x.shape[:-1], -1)), "batch", "mel_blocks", None, None)
         h = jax.nn.gelu(self.fc1(_modulate(x, mlp_shift, mlp_scale)), approximate=True)
         return constrain(x + mlp_gate * self.fc2(h), "batch", "mel_blocks", None, None), last
 

@@ -8,7 +8,7 @@ from omni_jax.config import BigVGANConfig, DiTConfig
 DIT_LEGEND = {
     "D": "hidden_size", "L": "num_hidden_layers", "N": "num_attention_heads", "H": "head_dim",
     "F": "hidden_size * ff_mult", "E": "emb_dim", "M": "mel_dim", "P": "enc_dim", "A": "enc_attention_channels",
-    "S": "enc_se_channels", "I": "input_size", "V": "codec_rows",
+    "S": "enc_se_channels", "I": "input_size", "V": "codec_rows", "W": "num_attention_heads * head_dim",
 }  # fmt: skip
 BIGVGAN_LEGEND = {"M": "mel_dim", "C": "upsample_initial_channel"}
 TIME_WIDTH = 256  # of the sinusoids that a time is written in; in no config.json
@@ -31,7 +31,7 @@ layers/k/weight               transformer_blocks.#.attn.to_k.weight             
 layers/k/bias                 transformer_blocks.#.attn.to_k.bias               N.H
 layers/v/weight               transformer_blocks.#.attn.to_v.weight             N.H D
 layers/v/bias                 transformer_blocks.#.attn.to_v.bias               N.H
-layers/o/weight               transformer_blocks.#.attn.to_out.0.weight         D N.H
+layers/o/weight               transformer_blocks.#.attn.to_out.0.weight         D W
 layers/o/bias                 transformer_blocks.#.attn.to_out.0.bias           D
 layers/fc1/weight             transformer_blocks.#.ff.ff.0.weight               F D
 layers/fc1/bias               transformer_blocks.#.ff.ff.0.bias                 F
