@@ -20,11 +20,13 @@ INSTALL = "python -m pip install --no-deps --target .venv/compilers -r requireme
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Published peaks of one chip: bfloat16 FLOP/s, bytes/s of memory and of links to other chips (all of them, one
-    way), bytes of memory; and, assumed here, the seconds that starting a kernel and a collective costs."""
+    """Published peaks of one chip: FLOP/s of bfloat16 products and of float32 ones at Precision.HIGHEST, bytes/s of
+    memory and of links to other chips (all of them, one way), bytes of memory; and, assumed here, the seconds that
+    starting a kernel and a collective costs."""
 
     name: str
     flops: float
+    exact_flops: float
     memory_bandwidth: float
     link_bandwidth: float
     memory: int
@@ -34,13 +36,14 @@ class Chip:
 
 GIB = 1 << 30
 # TPU peaks: Google Cloud's pages "TPU v5e", "TPU v6e" and "TPU v5p" (system architecture tables; inter-chip links in
-# Gbit/s: 1600, 3584, 4800). H100 SXM: NVIDIA's H100 data sheet, dense bfloat16, NVLink 900 GB/s both ways.
+# Gbit/s: 1600, 3584, 4800); a float32 product at Precision.HIGHEST is six of bfloat16. H100 SXM: NVIDIA's H100 data
+# sheet, dense bfloat16, float32 without tensor cores (TF32 is no float32), NVLink 900 GB/s both ways.
 # The two latencies are assumptions: a TPU runs a compiled program by itself, a GPU starts every kernel, from a graph.
 CHIPS = {
-    "v5e": Chip("TPU v5e", 197e12, 819e9, 200e9, 16 * GIB, 0.3e-6, 3e-6),
-    "v6e": Chip("TPU v6e", 918e12, 1640e9, 448e9, 32 * GIB, 0.3e-6, 3e-6),
-    "v5p": Chip("TPU v5p", 459e12, 2765e9, 600e9, 95 * GIB, 0.3e-6, 3e-6),
-    "h100": Chip("H100 SXM", 989e12, 3350e9, 450e9, 80 * GIB, 2e-6, 10e-6),
+    "v5e": Chip("TPU v5e", 197e12, 197e12 / 6, 819e9, 200e9, 16 * GIB, 0.3e-6, 3e-6),
+    "v6e": Chip("TPU v6e", 918e12, 918e12 / 6, 1640e9, 448e9, 32 * GIB, 0.3e-6, 3e-6),
+    "v5p": Chip("TPU v5p", 459e12, 459e12 / 6, 2765e9, 600e9, 95 * GIB, 0.3e-6, 3e-6),
+    "h100": Chip("H100 SXM", 989e12, 67e12, 3350e9, 450e9, 80 * GIB, 2e-6, 10e-6),
 }
 CUDNN = 90800  # 9.8.0, as in configs/targets/h100.txtpb
 TARGETS = ("v5e:2x2", "v5e:2x4", "v6e:2x4", "v5p:2x2x1", "h100")
@@ -72,7 +75,7 @@ def prepare() -> None:
 
 def missing(target: str) -> str:
     """The module without which a target cannot be compiled for, or ""."""
-    module = "jax_plugins.xla_cuda12" if target == "h100" else "libtpu"
+    module = "jax_plugins.xla_cuda12" if target.startswith("h100") else "libtpu"
     try:
         return "" if importlib.util.find_spec(module) else module
     except ModuleNotFoundError:
@@ -86,9 +89,10 @@ def devices(target: str) -> list[jax.Device]:
     if module := missing(target):
         raise OmniError(f"target {target!r}: its compiler ({module}) is not installed; run: {INSTALL}")
     try:
-        if target == "h100":
+        if target.startswith("h100"):
             description = (DESCRIPTIONS / "h100.txtpb").read_text(encoding="utf-8")
-            found = topologies.get_topology_desc(platform="cuda", target_config=description, topology="1x1x1")
+            count = target.partition(":")[2] or "1"
+            found = topologies.get_topology_desc(platform="cuda", target_config=description, topology=f"1x1x{count}")
         else:
             found = topologies.get_topology_desc(target, "tpu")
     except Exception as error:  # XLA raises many kinds for a name it does not know

@@ -30,6 +30,7 @@ class Cost:
     """What a module does on one device. `wire`: bytes that a device sends by ring algorithms."""
 
     flops: float = 0.0
+    exact: float = 0.0  # of these, float32 products at Precision.HIGHEST, which no bfloat16 unit does in one pass
     bytes: float = 0.0
     wire: float = 0.0
     collectives: float = 0.0
@@ -39,7 +40,7 @@ class Cost:
     heaviest: list[tuple[float, float, str]] = dataclasses.field(default_factory=list)  # (bytes, flops, what)
 
     def add(self, other: "Cost", times: float) -> None:
-        for name in ("flops", "bytes", "wire", "collectives", "kernels"):
+        for name in ("flops", "exact", "bytes", "wire", "collectives", "kernels"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
         self.loop = self.loop or other.loop
         for kind, wire in other.by_collective.items():
@@ -47,12 +48,13 @@ class Cost:
         self.heaviest += [(times * moved, times * flops, what) for moved, flops, what in other.heaviest]
 
 
-def account(text: str, branches: Sequence[float] | None = None) -> Cost:
+def account(text: str, branches: Sequence[float] | None = None, turns: Sequence[int] = ()) -> Cost:
     """The cost of a module given as text (`compiled.as_text()`).
 
     branches: how often each branch of a conditional is taken, as fractions; without it each counts as the dearest.
+    turns: of each of the program's own loops that end by what they compute, in their order; left out, one turn.
     """
-    module = Module(text, branches)
+    module = Module(text, branches, turns)
     cost = module.cost(module.entry)
     alike: dict[str, tuple[float, float]] = {}  # layers that are not scanned have the same kernels many times
     for moved, flops, what in cost.heaviest:
@@ -65,9 +67,9 @@ def account(text: str, branches: Sequence[float] | None = None) -> Cost:
 class Module:
     """The computations of a module by name."""
 
-    def __init__(self, text: str, branches: Sequence[float] | None = None):
+    def __init__(self, text: str, branches: Sequence[float] | None = None, turns: Sequence[int] = ()):
         self.computations, self.entry = parse(text)
-        self.branches = branches
+        self.branches, self._turns = branches, iter(turns)
         self._costs: dict[str, Cost] = {}
 
     def cost(self, name: str) -> Cost:
@@ -87,8 +89,11 @@ class Module:
         if opcode == "while":
             trips = self._trips(where, instruction)
             turn = self.cost(instruction.called("body"))
-            total.add(turn, 1 if trips is None else trips)
-            total.loop = turn if trips is None else total.loop
+            if trips is not None:
+                total.add(turn, trips)
+            elif times := next(self._turns, 1) if where is self.computations[self.entry] else 1:
+                total.add(turn, times)
+                total.loop = turn
         elif opcode == "conditional":
             self._add_branches(total, instruction)
         elif opcode in ("call", "async-start"):
@@ -109,10 +114,13 @@ class Module:
 
     def _add_kernel(self, total: Cost, where: Computation, instruction: Instruction) -> None:
         moved = self._read(where, instruction) + self._written(where, instruction)
+        if all(leaf.space == 0 for name in instruction.operands for leaf in where.instructions[name].leaves):
+            moved = max(moved, _estimate(instruction, "bytes_accessed"))  # a kernel may read an operand several times
         flops = self._flops(where, instruction)
         kind = _collective(instruction)
         what = f"{instruction.opcode} {_shape(instruction)} {_origin(instruction)}"
-        total.add(Cost(flops, moved, kernels=not kind, heaviest=[(moved, flops, what)]), 1)
+        exact = self._flops(where, instruction, exact=True)
+        total.add(Cost(flops, exact, moved, kernels=not kind, heaviest=[(moved, flops, what)]), 1)
         if kind:
             total.add(_wire(kind, where, instruction), 1)
 
@@ -209,11 +217,13 @@ class Module:
 
     # FLOPs.
 
-    def _flops(self, where: Computation, instruction: Instruction) -> float:
+    def _flops(self, where: Computation, instruction: Instruction, exact: bool = False) -> float:
         opcode = instruction.opcode
         if opcode == "fusion":
             inner = self.computations[instruction.called("calls")]
-            return sum(self._flops(inner, each) for each in inner.instructions.values())
+            return sum(self._flops(inner, each, exact) for each in inner.instructions.values())
+        if exact and not _is_exact(where, instruction):
+            return 0.0
         if opcode == "dot":
             left = where.instructions[instruction.operands[0]].leaves[0].dims
             contracted = _numbers(instruction.attributes, "lhs_contracting_dims")
@@ -282,6 +292,15 @@ def _group(attributes: str) -> int:
     return len(listed.group(1).split(",")) if listed else 2
 
 
+def _is_exact(where: Computation, instruction: Instruction) -> bool:
+    """Whether this is a product of float32 numbers at Precision.HIGHEST."""
+    precision = re.search(r'operand_precision"?[=:]\s*[{\[]([^}\]]*)', instruction.attributes)
+    if instruction.opcode not in ("dot", "convolution", "custom-call") or not precision:
+        return False
+    kinds = {leaf.kind for name in instruction.operands[:2] for leaf in where.instructions[name].leaves}
+    return "highest" in precision.group(1).lower() and kinds == {"f32"}
+
+
 def _convolution_flops(where: Computation, instruction: Instruction) -> float:
     """Twice the products of real elements: a TPU writes batched matrix products as dilated, padded convolutions."""
     left, right = (where.instructions[name].leaves[0].dims for name in instruction.operands[:2])
@@ -318,11 +337,12 @@ def _taps(size: int, taps: int, result: int, stride: int, low: int, base: int, d
 
 
 def _custom_flops(where: Computation, instruction: Instruction) -> float:
-    """Of library calls: cuBLAS products, cuDNN attention, and kernels that carry an estimate of their own."""
+    """Of library calls: cuBLAS products, cuDNN convolutions and attention, kernels with an estimate of their own."""
     attributes = instruction.attributes
-    estimate = re.search(r'"cost_estimate":\s*\{[^}]*"flops":\s*"?(\d+)', attributes)
-    if estimate:
-        return float(estimate.group(1))
+    if flops := _estimate(instruction, "flops"):
+        return flops
+    if "dim_labels" in attributes:
+        return _convolution_flops(where, instruction)
     if "gemm" in attributes or "matmul" in attributes:
         left = where.instructions[instruction.operands[0]].leaves[0].dims
         found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', attributes)
@@ -333,6 +353,12 @@ def _custom_flops(where: Computation, instruction: Instruction) -> float:
         size = math.prod(int(n) for n in re.findall(r"\d+", scores.group(1)))
         return 4.0 * size * where.instructions[instruction.operands[0]].leaves[0].dims[-1]
     return 0.0
+
+
+def _estimate(instruction: Instruction, what: str) -> float:
+    """What a kernel says of itself; 0 if it says nothing."""
+    found = re.search(rf'"cost_estimate":\s*\{{[^}}]*"{what}":\s*"?(\d+)', instruction.attributes)
+    return float(found.group(1)) if found else 0.0
 
 
 def _numbers(attributes: str, key: str) -> list[int]:

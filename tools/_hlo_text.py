@@ -17,6 +17,7 @@ class Leaf:
     bytes: int
     space: int
     dims: tuple[int, ...]
+    kind: str = ""  # f32, bf16, …
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,8 @@ def _leaf(kind: str, dims: str, layout: str) -> Leaf:
     bits = re.search(r"\d+", kind)
     width = _BYTES.get(kind) if kind in _BYTES else int(bits.group()) / 8 if bits else 0
     space = re.search(r"S\((\d+)\)", layout)
-    return Leaf(math.prod(sizes), int(width * _padded(sizes, layout)), int(space.group(1)) if space else 0, sizes)
+    return Leaf(math.prod(sizes), int(width * _padded(sizes, layout)), int(space.group(1)) if space else 0, sizes,
+                kind)
 
 
 def _padded(sizes: tuple[int, ...], layout: str) -> int:

@@ -2,8 +2,10 @@
 
 For every target and phase: does it compile and fit, bytes per device, FLOPs, bytes moved, collectives, kernels, and
 the time by the chip's published peaks. Time is the larger of FLOPs and bytes at peak, plus the collectives, plus the
-start of each kernel and collective (tools/_chips.py has the numbers), nothing overlapped. "x need": bytes moved over
-the bytes of the weights and the cache that the phase must read.
+start of each kernel and collective (tools/_chips.py has the numbers), nothing overlapped. Token2Wav's products, float32
+at Precision.HIGHEST, have a peak of their own; a loop that ends by what it computes counts one turn. "x need": bytes
+moved over the bytes of the weights and the cache that the phase must read. "attention": its kernel, where one is used
+at all.
 
 Example:
   python -m tools.compile_report configs/qwen2.5-omni-7b.json --target v5e:2x4 --mesh fsdp=2,model=4 --phase decode-32k
@@ -11,14 +13,19 @@ Example:
     target  mesh       phase fits weights cache  temp total of GB  TFLOP     GB x need  coll     MB kernels      ms ...
    v5e:2x4   2x4  decode-32k  yes    2.24  0.47  0.00  2.71 17.18  0.005   2.24   1.00   173    1.4     855    3.52 ...
 
+  python -m tools.compile_report configs/qwen2.5-omni-7b.json --target h100 v6e:2x4 --first-audio 1000
+
 A row is followed by remarks: a cache that is copied, a call that compiles anew because its result comes back in another
-sharding, what a call does around its loop, and with --top N the costliest kernels and collectives. The compilers are
-not in requirements.txt: see requirements-compile.txt.
+sharding, what a call does around its loop, and with --top N the costliest kernels and collectives. --first-audio N adds
+up, instead, what a prompt of N tokens goes through before its first sound: kernels in a loop pay their start in every
+turn, a program its launch from the host once. The compilers are not in requirements.txt: see requirements-compile.txt.
 """
 
+import argparse
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,53 +34,105 @@ import jax
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.data.buckets import PREFILL_CHUNK
-from tools import _chips, _hlo, _phases
+from omni_jax.errors import OmniError
+from tools import _chips, _first_audio, _hlo, _phases, _speech_phases
 from tools._cli import parser, run
 
-COLUMNS = (("target", "10s"), ("mesh", "5s"), ("phase", "11s"), ("fits", "4s"), ("weights", "7s"), ("cache", "5s"),
+PHASES = _phases.PHASES | _speech_phases.PHASES
+COLUMNS = (("target", "10s"), ("mesh", "5s"), ("phase", "12s"), ("fits", "4s"), ("weights", "7s"), ("cache", "5s"),
            ("temp", "5s"), ("total", "5s"), ("of GB", "5s"), ("TFLOP", "6s"), ("GB", "6s"), ("x need", "6s"),
            ("coll", "5s"), ("MB", "6s"), ("kernels", "7s"), ("ms", "7s"), ("work", "7s"), ("links", "6s"),
-           ("starts", "6s"))
+           ("starts", "6s"), ("attention", "9s"))
+
+ATTENTION = {"flash": "tpu_custom_call", "cuDNN": "__cudnn$fmha"}  # the mark of each fused kernel in a module's text
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     arguments = _parser().parse_args(argv)
-    config = OmniConfig.load(arguments.config).thinker_config
+    config = OmniConfig.load(arguments.config)
+    phases = _chosen(arguments, config)
     _chips.prepare()
-    rows = []
+    rows, sums = [], []
     if not arguments.json:
         print("bytes per device in GB; ms = work (FLOPs or bytes, the larger) + links (collectives) + starts")
-        print(" ".join(f"{name:>{width}}" for name, width in COLUMNS))
+        if phases:
+            print(" ".join(f"{name:>{width}}" for name, width in COLUMNS))
     for target in arguments.target:
-        devices = _chips.devices(target)
-        for mesh in arguments.mesh or [None]:
-            kv_heads = config.text_config.num_key_value_heads
-            laid = sharding.make_mesh(mesh, devices) if mesh else sharding.default_mesh(kv_heads, devices)
-            model = _phases.Model.build(config, laid)
-            for phase in arguments.phase:
+        for model in _models(config, target, arguments.mesh):
+            for phase in phases:
                 _progress(f"{target} {phase}")
                 rows.append(report(model, target, phase, arguments.chunk, arguments.batch, arguments.top))
                 if not arguments.json:
                     _show(rows[-1])
+            if arguments.first_audio:
+                sums.append(first_audio(model, target, arguments.first_audio, arguments.json, arguments.top))
     _progress("")
-    return {"config": str(arguments.config), "rows": rows} if arguments.json else None
+    found = {"config": str(arguments.config), "rows": rows, "first_audio": sums}
+    return found if arguments.json else None
+
+
+def _chosen(arguments: Any, config: OmniConfig) -> list[str]:
+    """The phases asked for. Raises OmniError."""
+    speaks = config.talker_config is not None and config.token2wav_config is not None
+    asked = arguments.phase or []
+    spoken = ["--first-audio"] if arguments.first_audio else [name for name in asked if name in _speech_phases.PHASES]
+    if spoken and not speaks:
+        raise OmniError(f"{arguments.config}: has no Talker and Token2Wav; leave out {spoken[0]}")
+    if asked or arguments.first_audio:
+        return asked
+    return list(PHASES if speaks else _phases.PHASES)
+
+
+def _models(config: OmniConfig, target: str, meshes: list[str] | None) -> list[_phases.Model]:
+    devices, kv_heads = _chips.devices(target), config.thinker_config.text_config.num_key_value_heads
+    laid = [sharding.make_mesh(mesh, devices) for mesh in meshes or []] or [sharding.default_mesh(kv_heads, devices)]
+    return [_phases.Model.build(config, mesh) for mesh in laid]
+
+
+def first_audio(model: _phases.Model, target: str, tokens: int, quiet: bool = True, top: int = 0) -> dict[str, Any]:
+    """The time from a prompt of so many tokens to the first sound, part by part."""
+    found = {"target": target, "mesh": _mesh(model), "tokens": tokens, "lines": []}
+    for part in _first_audio.parts(model, tokens):
+        _progress(f"{target} {part.what}")
+        row = measured(model, target, part.what, part.build, top) if part.build else {}
+        if row and not row["compiles"]:
+            return found | {"error": f"{part.what}: {row['error']}"}
+        found["lines"].append(_first_audio.line(part, row) | {"remarks": _remarks(row) if row else []})
+    found["total"] = sum(each["total"] for each in found["lines"])
+    _progress("")
+    if not quiet:
+        shape = "x".join(map(str, found["mesh"].values())) or "1"
+        print(f"\n{target} ({shape}): first audio of a prompt of {tokens:,} tokens, in ms", flush=True)
+        print("\n".join(_first_audio.table(found["lines"])), flush=True)
+        for each in found["lines"]:
+            print("".join(f"    {each['what']}: {remark.strip()}\n" for remark in each["remarks"]), end="", flush=True)
+    return found
 
 
 def report(model: _phases.Model, target: str, phase: str, chunk: int = PREFILL_CHUNK, batch: int = 1,
            top: int = 0) -> dict[str, Any]:
     """One row: a phase compiled for a target's devices. `top`: so many of the costliest kernels are named."""
-    row = {"target": target, "mesh": {k: v for k, v in model.mesh.shape.items() if v > 1}, "phase": phase}
+    module = _speech_phases if phase in _speech_phases.PHASES else _phases
+    return measured(model, target, phase, lambda: module.step(model, phase, chunk, batch), top)
+
+
+def measured(model: _phases.Model, target: str, phase: str, build: Callable[[], _phases.Step],
+             top: int = 0) -> dict[str, Any]:
+    """The row of a step."""
+    row = {"target": target, "mesh": _mesh(model), "phase": phase}
     started = time.perf_counter()
     with jax.set_mesh(model.mesh):
         try:
-            step = _phases.step(model, phase, chunk, batch)
+            step = build()
             compiled, options = compile_step(step)
         except jax.errors.JaxRuntimeError as error:
             return row | {"compiles": False, "fits": False, "error": _reason(error)}
     row |= {"compiles": True, "options": options, "compile_seconds": round(time.perf_counter() - started, 1)}
     row |= _memory(model, step, compiled, _chips.chip(target))
-    row |= _work(step, _hlo.account(compiled.as_text(), step.branches), _chips.chip(target), row, top)
-    return row | {"per_prompt": step.per_prompt, "unstable": unstable(step, compiled)}
+    text = compiled.as_text()
+    row |= _work(step, _hlo.account(text, step.branches, step.turns), _chips.chip(target), row, top)
+    row["attention"] = next((name for name, mark in ATTENTION.items() if mark in text), "XLA")
+    return row | {"per_prompt": step.per_prompt, "turns": sum(step.turns) or 1, "unstable": unstable(step, compiled)}
 
 
 def compile_step(step: _phases.Step) -> tuple[Any, dict[str, Any]]:
@@ -87,6 +146,10 @@ def compile_step(step: _phases.Step) -> tuple[Any, dict[str, Any]]:
             raise
     options = {"xla_gpu_enable_triton_gemm": False}
     return lowered.compile(compiler_options=options), options
+
+
+def _mesh(model: _phases.Model) -> dict[str, int]:
+    return {name: size for name, size in model.mesh.shape.items() if size > 1}
 
 
 def unstable(step: _phases.Step, compiled: Any) -> list[str]:
@@ -119,15 +182,18 @@ def _memory(model: _phases.Model, step: _phases.Step, compiled: Any, chip: _chip
 
 
 def _work(step: _phases.Step, cost: _hlo.Cost, chip: _chips.Chip, row: dict, top: int) -> dict[str, Any]:
-    needed = _phases.local_bytes(step.weights) + row["cache"]
-    seconds = {"flops": cost.flops / chip.flops, "bytes": cost.bytes / chip.memory_bandwidth,
+    once = _phases.local_bytes(step.weights) + row["cache"]
+    needed = step.passes * once
+    arithmetic = (cost.flops - cost.exact) / chip.flops + cost.exact / chip.exact_flops
+    seconds = {"flops": arithmetic, "bytes": cost.bytes / chip.memory_bandwidth,
                "links": cost.wire / chip.link_bandwidth,
                "starts": cost.kernels * chip.kernel_seconds + cost.collectives * chip.collective_seconds}
     seconds["total"] = max(seconds["flops"], seconds["bytes"]) + seconds["links"] + seconds["starts"]
-    per_step = cost.loop.bytes if cost.loop else cost.bytes  # without what a call does once, before and after its loop
-    return {"flops": cost.flops, "bytes": cost.bytes, "needed_bytes": needed, "ratio": cost.bytes / max(needed, 1),
-            "step_bytes": per_step, "step_ratio": per_step / max(needed, 1), "collectives": cost.collectives,
-            "collective_bytes": cost.wire, "kernels": cost.kernels, "seconds": seconds,
+    # Of one turn: without what a call does once, before and after its loop.
+    per_step, step_need = (cost.loop.bytes, once) if cost.loop else (cost.bytes, needed)
+    return {"flops": cost.flops, "exact_flops": cost.exact, "bytes": cost.bytes, "needed_bytes": needed,
+            "ratio": cost.bytes / max(needed, 1), "step_bytes": per_step, "step_ratio": per_step / max(step_need, 1),
+            "collectives": cost.collectives, "collective_bytes": cost.wire, "kernels": cost.kernels, "seconds": seconds,
             "heaviest": [{"bytes": moved, "flops": flops, "what": what} for moved, flops, what in cost.heaviest[:top]],
             "collective_kinds": dict(sorted(cost.by_collective.items(), key=lambda kv: -kv[1])[:top])}
 
@@ -142,6 +208,7 @@ def _show(row: dict[str, Any]) -> None:
                   f"{row['collectives']:.0f}", f"{row['collective_bytes'] / 1e6:.1f}", f"{row['kernels']:.0f}"]
         first += [f"{1e3 * n:.2f}" for n in (seconds["total"], max(seconds["flops"], seconds["bytes"]),
                                             seconds["links"], seconds["starts"])]
+        first += [row["attention"]]
     print(" ".join(f"{text:>{width}}" for text, (_, width) in zip(first, COLUMNS, strict=False)), flush=True)
     for line in _remarks(row):
         print(f"    {line}", flush=True)
@@ -155,7 +222,7 @@ def _remarks(row: dict[str, Any]) -> list[str]:
         remarks.append("the cache is copied: not updated in place")
     if row["unstable"]:
         remarks.append(f"comes back in another sharding (the next call compiles anew): {', '.join(row['unstable'])}")
-    if row["step_bytes"] < 0.98 * row["bytes"]:
+    if row["step_bytes"] < 0.98 * row["bytes"] and row["turns"] == 1:
         remarks.append(f"a step inside the loop moves {row['step_bytes'] / 1e9:.2f} GB ({row['step_ratio']:.2f} x "
                        f"need), the call around it {(row['bytes'] - row['step_bytes']) / 1e9:.2f}")
     remarks += [f"{each['bytes'] / 1e6:10.1f} MB {each['flops'] / 1e9:10.1f} GFLOP  {each['what'][:140]}"
@@ -175,13 +242,22 @@ def _progress(what: str) -> None:
         print(f"\r\x1b[K{what}", end=" … " if what else "", file=sys.stderr, flush=True)
 
 
+def _tokens(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens, 1 or more")
+    return int(text)
+
+
 def _parser():
     made = parser(__doc__)
     made.add_argument("config", type=Path, metavar="CONFIG", help="a config.json, or a directory that holds one")
     made.add_argument("--target", nargs="+", default=_chips.TARGETS, metavar="TARGET",
                       help=f"of {', '.join(_chips.TARGETS)} (default all) or other sizes of these")
-    made.add_argument("--phase", nargs="+", choices=_phases.PHASES, default=list(_phases.PHASES), metavar="PHASE",
-                      help="; ".join(f"{name}: {what}" for name, what in _phases.PHASES.items()) + " (default all)")
+    made.add_argument("--phase", nargs="+", choices=PHASES, metavar="PHASE",
+                      help="; ".join(f"{name}: {what}" for name, what in PHASES.items())
+                      + " (default all that the model has, or with --first-audio none)")
+    made.add_argument("--first-audio", type=_tokens, metavar="TOKENS",
+                      help="add up the time from a prompt of so many tokens to the first sound")
     made.add_argument("--mesh", action="append", help='as in "fsdp=2,model=4" (repeatable; left out: the default)')
     made.add_argument("--chunk", type=int, default=PREFILL_CHUNK, help="tokens of a prefill step (default %(default)s)")
     made.add_argument("--batch", type=int, default=1, help="rows of prefill and decode (default 1)")

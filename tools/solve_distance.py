@@ -125,7 +125,7 @@ def distances(synthesizer: token2wav.Synthesizer, seeds: int) -> list[dict[str, 
     solved = [np.asarray(token2wav.whole_mel(synthesizer, [voice], [codes], np.array([seed]))[0, :2 * len(codes)])
               for seed, codes in cases]
     whole = [(mel, heard(mel)) for mel in solved]
-    schedules = [Schedule((chunk,), ahead) for ahead in AHEADS for chunk in CHUNKS] + [SCHEDULE]
+    schedules = [Schedule((chunk,), (ahead,)) for ahead in AHEADS for chunk in CHUNKS] + [SCHEDULE]
     rows = []
     for schedule in tqdm(schedules, "schedules", disable=None):
         mels, waves = [], []
@@ -133,7 +133,7 @@ def distances(synthesizer: token2wav.Synthesizer, seeds: int) -> list[dict[str, 
             ours = token2wav.block_mel(synthesizer, voice, codes, seed, schedule)
             mels.append(float(np.linalg.norm(ours - mel) / np.linalg.norm(mel)))
             waves.append(spectral_distance(heard(ours), wave))
-        rows.append({"chunk": list(schedule.sizes), "ahead": schedule.ahead, "mel": max(mels),
+        rows.append({"chunk": list(schedule.sizes), "ahead": list(schedule.aheads), "mel": max(mels),
                      "mel_mean": float(np.mean(mels)), "spectral_db": max(waves)})
     return rows
 
@@ -204,8 +204,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, rows in tables.items():
         print(f"{name} weights: chunk / ahead: mel, % of its L2 norm; log-spectral distance of the waveform, dB")
         for row in rows:
-            print(f"  {', '.join(map(str, row['chunk'])):>10} / {row['ahead']}  {100 * row['mel']:9.4f} % "
-                  f"({100 * row['mel_mean']:.4f})  {row['spectral_db']:7.3f} dB")
+            chunks, aheads = (", ".join(map(str, row[name])) for name in ("chunk", "ahead"))
+            print(f"  {chunks:>10} / {aheads:4}  {100 * row['mel']:9.4f} % ({100 * row['mel_mean']:.4f})  "
+                  f"{row['spectral_db']:7.3f} dB")
     _cli.show(summary, False)
 
 

@@ -20,6 +20,8 @@ from omni_jax.inference.steps import DecodeState
 from omni_jax.models.kv_cache import KVCache
 
 SMALLEST_CACHE = 128  # slots; shorter ones would only add programs to compile
+# For which the Talker's cache has room at first (20 s of speech): each step reads all of it, and few replies need more.
+FIRST_CODES = 1024
 
 
 @dataclasses.dataclass
@@ -161,7 +163,7 @@ def _speech(network: Network, batch: Batch, sampling: Sampling, speaking: Speaki
             before: Session | None) -> Speech:
     used = int(before.speech.cache.used) if before else 0
     room = speaking.talker.config.max_position_embeddings - used - batch.lengths - 2
-    limit = min(speaking.limit, int(room.max())) + 1  # and the voice's first token
+    limit = min(speaking.limit, int(room.max()), FIRST_CODES) + 1  # and the voice's first token
     cache = _cache(speaking.talker, batch, limit, before.speech.cache if before else None)
     return prepare(network, speaking, batch, sampling, cache, start, room)
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from omni_jax.data.batch import Batch
+from omni_jax.data.buckets import bucket, power_of_two
 from omni_jax.inference import lockstep, steps
 from omni_jax.inference.networks import Network
 from omni_jax.inference.sampling import Sampling
@@ -38,6 +39,7 @@ class Speech:
     resume: np.ndarray
     limits: np.ndarray
     state: lockstep.SpeechState | None = None
+    first_slot: int = 0  # of the cache, for the first code
 
     def hear(self, hidden, embeddings, media, positions, valid) -> None:
         """One chunk of the prompt, right after the Thinker has read it; see lockstep.hear."""
@@ -46,10 +48,16 @@ class Speech:
 
     def start(self, used: int, done: jax.Array, seeds: np.ndarray) -> None:
         """After the prompt, which ends at slot `used`; done bool [B]: replies of one token, which are not spoken."""
-        cache = self.cache._replace(used=np.int32(used))
+        cache, self.first_slot = self.cache._replace(used=np.int32(used)), used + 1
         self.cache, self.state = lockstep.begin(self.talker.graphdef, self.talker.config, self.talker.params, cache,
                                                 self.voice, self.positions, self.resume, done, self.limits, seeds,
-                                                cache.slots)
+                                                bucket(int(self.limits.max())))
+
+    def make_room(self, codes: int) -> None:
+        """Lets the cache grow where it is too small for so many codes."""
+        needed = self.first_slot + min(codes, int(self.limits.max()))
+        if needed > self.cache.slots:
+            self.cache = steps.grow_cache(self.cache, slots=power_of_two(needed))
 
 
 def prepare(thinker: Network, speaking: Speaking, batch: Batch, text: Sampling, cache: KVCache, start: Any,

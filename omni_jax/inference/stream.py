@@ -54,6 +54,7 @@ class Reader:
 def speak(network: Network, session: Session, limit: int) -> None:
     """Launches both networks until `limit` codes have been drawn; see lockstep.speak."""
     speech = session.speech
+    speech.make_room(limit)
     params = {"thinker": network.params, "talker": speech.talker.params}
     caches, session.state, speech.state = lockstep.speak(
         speech.plan, params, speech.settings, (session.cache, speech.cache), session.state, speech.state,

@@ -290,7 +290,7 @@ def _next_mel(session: Session) -> _Chunk:
     first, size = session.first, schedule.size(session.chunk)
     # What each row still has from this chunk on; of a row that goes on, no more than is needed is known.
     left = np.array([len(session.waiting[row]) for row in rows], np.int32) * config.dit_config.repeats
-    frames = np.minimum(left, (size + schedule.ahead) * T)
+    frames = np.minimum(left, schedule.solved(session.chunk) * T)
     blocks = -(-int(frames.max()) // T)
     shape = schedule.fit(blocks)
     noise = session.noise and _rows_of_blocks([session.noise[row] for row in rows], first * T, shape, T)

@@ -17,7 +17,7 @@ from omni_jax.config import DiTConfig
 from omni_jax.models import rope
 from omni_jax.models.ecapa import ECAPA
 from omni_jax.models.layers import Embedding, Linear, stack
-from omni_jax.sharding import constrain
+from omni_jax.sharding import constrain, on_one_device
 
 EPS = 1e-6
 TIME_WIDTH, TIME_SCALE = 256, 1000  # sinusoids of a time; fixed by the reference
@@ -46,7 +46,7 @@ class View(NamedTuple):
     Masks: True where a query of a block may look. R = 2 B rows: guided, then unguided.
     """
 
-    turn: tuple[jax.Array, jax.Array]  # cos, sin [n, T, 1, H/2] of absolute positions
+    turn: tuple[jax.Array, jax.Array]  # cos, sin [n, T, 1, H] of absolute positions; sin negative for a pair's first
     own: jax.Array      # bool [R, n, T]: frames that exist
     back: jax.Array     # bool [R, n, 2 T]: the block before, then the own
     ahead: jax.Array    # bool [R, n, 2 T]: the own block, then the next
@@ -100,7 +100,7 @@ class DiTLayer(nnx.Module):
         if looks == "back" and kept is not None:
             last = jnp.stack([jax.lax.dynamic_index_in_dim(x, view.current - 1, 1, False) for x in (k, v)])
         read = _attend(q, *_neighbours(k, v, looks, kept), getattr(view, looks))
-        x = x + gate * self.o(read.reshape(*x.shape[:-1], -1))
+        x = constrain(x + gate * self.o(read.reshape(*x.shape[:-1], -1)), "batch", "mel_blocks", None, None)
         h = jax.nn.gelu(self.fc1(_modulate(x, mlp_shift, mlp_scale)), approximate=True)
         return constrain(x + mlp_gate * self.fc2(h), "batch", "mel_blocks", None, None), last
 
@@ -156,14 +156,16 @@ class DiT(nnx.Module):
         own = jnp.concatenate([own, own])
         before = jnp.concatenate([jnp.broadcast_to(first > 0, own[:, :1].shape), own[:, :-1]], axis=1)
         after = jnp.concatenate([own[:, 1:], jnp.zeros_like(own[:, :1])], axis=1)
-        return View((jnp.cos(angles), jnp.sin(angles)), own, jnp.concatenate([before, own], -1),
+        cos, sin = (jnp.repeat(wave(angles), 2, axis=-1) for wave in (jnp.cos, jnp.sin))
+        turn = cos, sin * np.tile(np.float32([-1, 1]), angles.shape[-1])
+        return View(turn, own, jnp.concatenate([before, own], -1),
                     jnp.concatenate([own, after], -1), current)
 
     def empty_kept(self, batch: int) -> jax.Array:
         """Keys and values of the block before a chunk, for each evaluation and each layer that looks back."""
         c = self.config
-        return jnp.zeros((EVALUATIONS, len(c.look_backward_layers), 2, 2 * batch, c.block_size, c.num_attention_heads,
-                          c.head_dim), jnp.float32)
+        return _laid_out(jnp.zeros((EVALUATIONS, len(c.look_backward_layers), 2, 2 * batch, c.block_size,
+                                    c.num_attention_heads, c.head_dim), jnp.float32))
 
     def __call__(self, x: jax.Array, given: jax.Array, modulations: Modulations, view: View,
                  kept: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
@@ -240,7 +242,12 @@ def solve(model: DiT, noise: jax.Array, given: jax.Array, table: Modulations, vi
     start = noise, jnp.zeros((STAGES, *noise.shape), noise.dtype), kept
     scanned = np.arange(EVALUATIONS), steps, stages, moments
     (mel, _, kept), _ = jax.lax.scan(evaluate, start, scanned)
-    return mel, kept
+    return constrain(mel, "batch", None, None, None), None if kept is None else _laid_out(kept)
+
+
+def _laid_out(kept: jax.Array) -> jax.Array:
+    """One layout wherever it is made: another would compile the next chunk's solve anew."""
+    return constrain(kept, None, None, None, "batch", None, "heads", None)
 
 
 def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
@@ -251,10 +258,13 @@ def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
 
 def _turn_first_head(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
     """x [R, n, T, N, H]. Only head 0 is turned, as the network was trained; pair i is (x[2 i], x[2 i + 1])."""
-    (cos, sin), pairs = turn, x[..., :1, :].reshape(*x.shape[:-2], 1, -1, 2)
-    a, b = pairs[..., 0], pairs[..., 1]
-    turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(*x.shape[:-2], 1, -1)
-    return jnp.concatenate([turned, x[..., 1:, :]], axis=-2)
+    (cos, sin), whole = turn, on_one_device()
+    h = x[..., :1, :] if whole else x  # over a mesh all are turned: one of a split axis would have to be sent around
+    partner = jnp.where(np.arange(x.shape[-1]) % 2 == 0, jnp.roll(h, -1, -1), jnp.roll(h, 1, -1))
+    turned = h * cos + partner * sin
+    if whole:
+        return jnp.concatenate([turned, x[..., 1:, :]], axis=-2)
+    return jnp.where(np.arange(x.shape[-2])[:, None] == 0, turned, x)
 
 
 def _neighbours(k: jax.Array, v: jax.Array, looks: str, kept: jax.Array | None) -> tuple[jax.Array, jax.Array]:

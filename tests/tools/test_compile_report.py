@@ -11,8 +11,9 @@ import pytest
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
+from omni_jax.models import dit
 from tests import tiny
-from tools import _chips, _hlo, _phases, compile_report
+from tools import _chips, _first_audio, _hlo, _phases, _speech_phases, compile_report
 
 LAYERS, WIDTH, SLOTS = 5, 192, 640
 
@@ -109,6 +110,35 @@ def test_a_loop_without_a_known_end_counts_once():
     assert cost.loop.flops == pytest.approx(2 * 64**3, rel=0.1)
 
 
+def test_turns_are_those_of_the_programs_own_loops_in_their_order():
+    def run(x):
+        x = jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x @ x, x)
+        return jax.lax.while_loop(lambda x: x.sum() < 99, lambda x: x @ x @ x, x)
+
+    text, product = compiled_text(run, (64, 64)), 2 * 64**3
+    for turns, products in (((), 3), ((5, 0), 5), ((0, 1), 2), ((1, 3), 7)):
+        assert _hlo.account(text, turns=turns).flops == pytest.approx(products * product, rel=0.1)
+
+
+@pytest.mark.parametrize("kind, product, exact", [
+    ("f32", "dot(%p, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}, operand_precision={highest,highest}", 1),
+    ("f32", "dot(%p, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}", 0),
+    ("bf16", "dot(%p, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}, operand_precision={highest,highest}", 0),
+    ("f32", 'custom-call(%p, %q), custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":'
+            '{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]},'
+            '"precision_config":{"operand_precision":["HIGHEST","HIGHEST"]}}}', 1)])
+def test_exact_products_are_float32_ones_at_the_highest_precision(kind, product, exact):
+    cost = _hlo.account(f"""HloModule product
+
+ENTRY %main (p: {kind}[8,24], q: {kind}[24,40]) -> {kind}[8,40] {{
+  %p = {kind}[8,24] parameter(0)
+  %q = {kind}[24,40] parameter(1)
+  ROOT %r = {kind}[8,40] {product}
+}}
+""")
+    assert (cost.flops, cost.exact) == (2 * 8 * 24 * 40, exact * 2 * 8 * 24 * 40)
+
+
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("compile") / "config.json"
@@ -118,7 +148,7 @@ def config_file(tmp_path_factory):
 
 def test_products_of_a_prefill_chunk_are_those_of_its_shapes(config_file):
     text = OmniConfig.load(config_file).thinker_config.text_config
-    model = _phases.Model.build(OmniConfig.load(config_file).thinker_config,
+    model = _phases.Model.build(OmniConfig.load(config_file),
                                 sharding.make_mesh(None, jax.devices()[:1]))
     with jax.set_mesh(model.mesh):
         step = _phases.step(model, "prefill-8k", chunk=64)
@@ -128,16 +158,67 @@ def test_products_of_a_prefill_chunk_are_those_of_its_shapes(config_file):
     assert 64 * token <= flops < 1.6 * 64 * token  # the rest is softmax over few, narrow heads
 
 
+@pytest.fixture(scope="module")
+def speaking():
+    """A model that speaks, on one device."""
+    return _phases.Model.build(OmniConfig.from_json(tiny.config("7b", speech=True)),
+                               sharding.make_mesh(None, jax.devices()[:1]))
+
+
+def test_products_of_a_solve_are_those_of_all_evaluations(speaking):
+    with jax.set_mesh(speaking.mesh):
+        step = _speech_phases.step(speaking, "solve-first")
+        cost = _hlo.account(step.function.lower(*step.args).compile().as_text())
+    c = speaking.config.token2wav_config.dit_config
+    frames, width = 2 * 4 * c.block_size, c.num_attention_heads * c.head_dim  # guided and not, four blocks
+    seen = c.block_size * (c.num_hidden_layers + len(c.look_ahead_layers + c.look_backward_layers))
+    layers = c.num_hidden_layers * (4 * c.hidden_size * width + 2 * c.ff_mult * c.hidden_size**2) + 2 * seen * width
+    products = 2 * dit.EVALUATIONS * frames * (layers + 1.5 * c.mel_dim * c.hidden_size)
+    assert products <= cost.exact < 1.1 * products
+    assert cost.exact <= cost.flops < 1.6 * products  # the rest is norms and softmax over narrow layers
+
+
+def test_the_parts_of_the_first_audio_are_what_the_stream_runs(speaking):
+    parts = _first_audio.parts(speaking, 1000)
+    assert [part.times for part in parts if part.build] == [2, 2, 1, 1, 4, 1, 1]  # 512-token chunks; 48 codes by 12
+    lines = [_first_audio.line(part, {"seconds": {"flops": 1.0, "bytes": 2.0, "links": 0.25, "starts": 0.5}}
+                               if part.build else {}) for part in parts]
+    calls = sum(part.times for part in parts)
+    assert sum(line["total"] for line in lines) == pytest.approx(12 * 2.75 + calls * _first_audio.CALL_SECONDS)
+    assert _first_audio.table(lines)[-1].split()[-1] == f"{1e3 * sum(line['total'] for line in lines):.2f}"
+
+
 @pytest.mark.parametrize("target", ["v5e:2x2", "h100"])
-def test_a_small_model_compiles_for_a_chip(target, config_file):
+def test_time_to_first_audio_adds_up(target, tmp_path):
     _chips.prepare()
     if _chips.missing(target):
         pytest.skip(f"no compiler for {target}; {_chips.INSTALL}")
-    mesh = "model=1" if target == "h100" else "fsdp=2,model=2"  # two kv heads
-    command = [sys.executable, "-m", "tools.compile_report", str(config_file), "--target", target, "--mesh", mesh,
-               "--phase", "decode-32k", "--json", "--top", "3"]
+    (tmp_path / "config.json").write_text(json.dumps(tiny.config("7b-heads", speech=True)))
+    command = [sys.executable, "-m", "tools.compile_report", str(tmp_path), "--target", target, "--first-audio", "40",
+               "--json"]
+    [found] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["first_audio"]
+    lines = found["lines"]
+    assert found["total"] == pytest.approx(sum(line["total"] for line in lines)) and found["tokens"] == 40
+    assert all(line["kernels"] > 0 for line in lines[1:])
+    assert any(line["links"] > 0 for line in lines) == (target != "h100")
+    assert not any("another sharding" in remark for line in lines for remark in line["remarks"])
+    turns = next(line for line in lines if line["what"].startswith("lock-step"))
+    assert turns["kernels"] > 48 * lines[2]["kernels"]  # of both networks, in every turn
+
+
+@pytest.mark.parametrize("target, mesh, phase, attention", [
+    ("v5e:2x2", "fsdp=2,model=2", "decode-32k", "XLA"), ("v5e:2x2", "model=4", "prefill-8k", "flash"),
+    ("h100", "model=1", "decode-32k", "cuDNN"), ("h100:4", "fsdp=2,model=2", "prefill-8k", "cuDNN")])
+def test_a_small_model_compiles_for_a_chip(target, mesh, phase, attention, tmp_path):
+    _chips.prepare()
+    if _chips.missing(target):
+        pytest.skip(f"no compiler for {target}; {_chips.INSTALL}")
+    (tmp_path / "config.json").write_text(json.dumps(tiny.config("7b-heads")))
+    command = [sys.executable, "-m", "tools.compile_report", str(tmp_path), "--target", target, "--mesh", mesh,
+               "--phase", phase, "--json", "--top", "3"]
     [row] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["rows"]
-    assert row["compiles"] and row["fits"] and row["cache_in_place"]
+    assert row["compiles"] and row["fits"] and row["cache_in_place"] and row["attention"] == attention
+    assert row["temporaries"] < row["cache"] or phase == "prefill-8k"  # whose chunk has more than this small cache
     assert 0 < row["step_ratio"] < 40 and len(row["heaviest"]) == 3
     assert (row["collectives"] > 0) == (target != "h100")
     assert row["seconds"]["total"] >= row["seconds"]["starts"] > 0
@@ -146,6 +227,9 @@ def test_a_small_model_compiles_for_a_chip(target, config_file):
 def test_errors_say_what_to_do(config_file, monkeypatch):
     with pytest.raises(OmniError, match="choose one of"):
         compile_report.main([str(config_file), "--target", "v99:2x2"])
+    for options in (["--first-audio", "1000"], ["--phase", "solve-first"]):
+        with pytest.raises(OmniError, match="no Talker"):
+            compile_report.main([str(config_file), "--target", "v5e:2x2", *options])
     monkeypatch.setattr(_chips, "missing", lambda target: "libtpu")
     with pytest.raises(OmniError, match=r"libtpu.*pip install"):
         compile_report.main([str(config_file), "--target", "v5e:2x2"])
@@ -178,3 +262,16 @@ ENTRY %main (p: f32[64,32]) -> f32[16,32] {
 }
 """)
     assert cost.bytes == 4 * 16 * 32
+
+
+@pytest.mark.parametrize("space, moved", [("", 50000), ("S(1)", 4 * 8 * 128)])
+def test_a_kernel_says_itself_how_often_it_reads_main_memory(space, moved):
+    cost = _hlo.account("""HloModule kernel
+
+ENTRY %main (p: f32[8,128]) -> f32[8,128] {
+  %p = f32[8,128]{1,0SPACE} parameter(0)
+  ROOT %k = f32[8,128]{1,0} custom-call(%p), custom_call_target="k", backend_config=ESTIMATE
+}
+""".replace("SPACE", f":{space}" if space else "")
+       .replace("ESTIMATE", '{"cost_estimate":{"flops":"700","bytes_accessed":"50000"}}'))
+    assert (cost.flops, cost.bytes) == (700, moved)
