@@ -72,7 +72,7 @@ def prepare() -> None:
 
 def missing(target: str) -> str:
     """The module without which a target cannot be compiled for, or ""."""
-    module = "jax_plugins.xla_cuda12" if target == "h100" else "libtpu"
+    module = "jax_plugins.xla_cuda12" if target.startswith("h100") else "libtpu"
     try:
         return "" if importlib.util.find_spec(module) else module
     except ModuleNotFoundError:
@@ -86,9 +86,10 @@ def devices(target: str) -> list[jax.Device]:
     if module := missing(target):
         raise OmniError(f"target {target!r}: its compiler ({module}) is not installed; run: {INSTALL}")
     try:
-        if target == "h100":
+        if target.startswith("h100"):
             description = (DESCRIPTIONS / "h100.txtpb").read_text(encoding="utf-8")
-            found = topologies.get_topology_desc(platform="cuda", target_config=description, topology="1x1x1")
+            count = target.partition(":")[2] or "1"
+            found = topologies.get_topology_desc(platform="cuda", target_config=description, topology=f"1x1x{count}")
         else:
             found = topologies.get_topology_desc(target, "tpu")
     except Exception as error:  # XLA raises many kinds for a name it does not know

@@ -109,6 +109,8 @@ class Module:
 
     def _add_kernel(self, total: Cost, where: Computation, instruction: Instruction) -> None:
         moved = self._read(where, instruction) + self._written(where, instruction)
+        if all(leaf.space == 0 for name in instruction.operands for leaf in where.instructions[name].leaves):
+            moved = max(moved, _estimate(instruction, "bytes_accessed"))  # a kernel may read an operand several times
         flops = self._flops(where, instruction)
         kind = _collective(instruction)
         what = f"{instruction.opcode} {_shape(instruction)} {_origin(instruction)}"
@@ -320,9 +322,8 @@ def _taps(size: int, taps: int, result: int, stride: int, low: int, base: int, d
 def _custom_flops(where: Computation, instruction: Instruction) -> float:
     """Of library calls: cuBLAS products, cuDNN attention, and kernels that carry an estimate of their own."""
     attributes = instruction.attributes
-    estimate = re.search(r'"cost_estimate":\s*\{[^}]*"flops":\s*"?(\d+)', attributes)
-    if estimate:
-        return float(estimate.group(1))
+    if flops := _estimate(instruction, "flops"):
+        return flops
     if "gemm" in attributes or "matmul" in attributes:
         left = where.instructions[instruction.operands[0]].leaves[0].dims
         found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', attributes)
@@ -333,6 +334,12 @@ def _custom_flops(where: Computation, instruction: Instruction) -> float:
         size = math.prod(int(n) for n in re.findall(r"\d+", scores.group(1)))
         return 4.0 * size * where.instructions[instruction.operands[0]].leaves[0].dims[-1]
     return 0.0
+
+
+def _estimate(instruction: Instruction, what: str) -> float:
+    """What a kernel says of itself; 0 if it says nothing."""
+    found = re.search(rf'"cost_estimate":\s*\{{[^}}]*"{what}":\s*"?(\d+)', instruction.attributes)
+    return float(found.group(1)) if found else 0.0
 
 
 def _numbers(attributes: str, key: str) -> list[int]:

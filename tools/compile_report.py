@@ -3,7 +3,7 @@
 For every target and phase: does it compile and fit, bytes per device, FLOPs, bytes moved, collectives, kernels, and
 the time by the chip's published peaks. Time is the larger of FLOPs and bytes at peak, plus the collectives, plus the
 start of each kernel and collective (tools/_chips.py has the numbers), nothing overlapped. "x need": bytes moved over
-the bytes of the weights and the cache that the phase must read.
+the bytes of the weights and the cache that the phase must read. "attention": its kernel, where one is used at all.
 
 Example:
   python -m tools.compile_report configs/qwen2.5-omni-7b.json --target v5e:2x4 --mesh fsdp=2,model=4 --phase decode-32k
@@ -33,7 +33,9 @@ from tools._cli import parser, run
 COLUMNS = (("target", "10s"), ("mesh", "5s"), ("phase", "11s"), ("fits", "4s"), ("weights", "7s"), ("cache", "5s"),
            ("temp", "5s"), ("total", "5s"), ("of GB", "5s"), ("TFLOP", "6s"), ("GB", "6s"), ("x need", "6s"),
            ("coll", "5s"), ("MB", "6s"), ("kernels", "7s"), ("ms", "7s"), ("work", "7s"), ("links", "6s"),
-           ("starts", "6s"))
+           ("starts", "6s"), ("attention", "9s"))
+
+ATTENTION = {"flash": "tpu_custom_call", "cuDNN": "__cudnn$fmha"}  # the mark of each fused kernel in a module's text
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -72,7 +74,9 @@ def report(model: _phases.Model, target: str, phase: str, chunk: int = PREFILL_C
             return row | {"compiles": False, "fits": False, "error": _reason(error)}
     row |= {"compiles": True, "options": options, "compile_seconds": round(time.perf_counter() - started, 1)}
     row |= _memory(model, step, compiled, _chips.chip(target))
-    row |= _work(step, _hlo.account(compiled.as_text(), step.branches), _chips.chip(target), row, top)
+    text = compiled.as_text()
+    row |= _work(step, _hlo.account(text, step.branches), _chips.chip(target), row, top)
+    row["attention"] = next((name for name, mark in ATTENTION.items() if mark in text), "XLA")
     return row | {"per_prompt": step.per_prompt, "unstable": unstable(step, compiled)}
 
 
@@ -142,6 +146,7 @@ def _show(row: dict[str, Any]) -> None:
                   f"{row['collectives']:.0f}", f"{row['collective_bytes'] / 1e6:.1f}", f"{row['kernels']:.0f}"]
         first += [f"{1e3 * n:.2f}" for n in (seconds["total"], max(seconds["flops"], seconds["bytes"]),
                                             seconds["links"], seconds["starts"])]
+        first += [row["attention"]]
     print(" ".join(f"{text:>{width}}" for text, (_, width) in zip(first, COLUMNS, strict=False)), flush=True)
     for line in _remarks(row):
         print(f"    {line}", flush=True)

@@ -1,5 +1,6 @@
 """Scaled dot-product attention with grouped heads and a boolean mask; the hardware decides how it is computed."""
 
+import functools
 import math
 
 import jax
@@ -18,19 +19,21 @@ CPU_ROWS = 900  # of a block at most: its queries times the heads that share the
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array,
-           causal: tuple[jax.Array, jax.Array] | None = None) -> jax.Array:
+           causal: tuple[jax.Array, jax.Array] | None = None, rows: str = "batch") -> jax.Array:
     """q [B, T, N, H], k and v [B, K, S, H], mask bool [B, T or 1, S] (True: may look) -> [B, T, N, H].
 
     Query head n reads kv head n // (N / K). Scores and softmax are float32. A row that may look at nothing gets
     some finite value (padding; nobody reads it). causal (valid bool [B, S], slot int32 []): the mask in few numbers,
-    where it says that query i may look at valid slots up to slot + i; some kernels make their own of it.
+    where it says that query i may look at valid slots up to slot + i; some kernels make their own of it. rows: the
+    logical axis of B.
     """
     B, T, N, _ = q.shape
-    kernel = kernels.choose(q, k, mask, causal is not None)
+    split = kernels.split(q, k, rows)
+    kernel = kernels.choose(q, k, mask, causal is not None, split)
     if kernel == "cudnn":
-        return kernels.by_cudnn(q, k, v, mask)
+        return kernels.by_cudnn(q, k, v, mask, split)
     if kernel == "flash":
-        return _by_flash(q, k, v, mask, *(causal or (mask[:, 0], jnp.int32(k.shape[2]))))
+        return _by_flash(q, k, v, mask, *(causal or (mask[:, 0], jnp.int32(k.shape[2]))), split)
     if T == 1 or B * N * T * k.shape[2] < CPU_SCORES:
         return _at_once(q, k, v, mask)
     # The loop over heads would make every device of a mesh gather every other's heads.
@@ -38,16 +41,16 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array,
     return jax.lax.platform_dependent(q, k, v, mask, cpu=on_cpu, default=_in_pieces)
 
 
-@jax.custom_vjp
-def _by_flash(q, k, v, mask, valid, slot):
-    return kernels.by_flash(q, k, v, valid, slot)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _by_flash(q, k, v, mask, valid, slot, split):
+    return kernels.by_flash(q, k, v, valid, slot, split)
 
 
-def _flash_forward(q, k, v, mask, valid, slot):
-    return kernels.by_flash(q, k, v, valid, slot), (q, k, v, mask)
+def _flash_forward(q, k, v, mask, valid, slot, split):
+    return kernels.by_flash(q, k, v, valid, slot, split), (q, k, v, mask)
 
 
-def _flash_backward(kept, gradient):
+def _flash_backward(split, kept, gradient):
     *inputs, mask = kept
     return *jax.vjp(lambda q, k, v: _in_pieces(q, k, v, mask), *inputs)[1](gradient), None, None, None
 

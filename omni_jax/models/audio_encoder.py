@@ -40,12 +40,15 @@ class AudioLayer(nnx.Module):
         self.fc1 = Linear(rngs, (D,), (F,), ("mlp", "embed"), dtype, bias=True)
         self.fc2 = Linear(rngs, (F,), (D,), ("embed", "mlp"), dtype, bias=True)
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """x [B, T, D], mask bool [B, 1, T]."""
+    def __call__(self, x: jax.Array, mask: jax.Array, axis: str) -> jax.Array:
+        """x [B, T, D], mask bool [B, 1, T]; axis: see sharding.media_axis."""
         h = self.attention_norm(x)
-        keys, values = jnp.swapaxes(self.k(h), 1, 2), jnp.swapaxes(self.v(h), 1, 2)
-        x = x + self.o(attend(self.q(h), keys, values, mask).reshape(x.shape))
-        return x + self.fc2(gelu(self.fc1(self.mlp_norm(x))))
+        q, k, v = (constrain(part(h), axis, None, "heads", None) for part in (self.q, self.k, self.v))
+        read = attend(q, jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), mask, rows=axis)
+        read = constrain(read, axis, None, "heads", None).reshape(x.shape)
+        x = constrain(x + self.o(read), axis, None, None)
+        hidden = constrain(gelu(self.fc1(self.mlp_norm(x))), axis, None, "mlp")
+        return constrain(x + self.fc2(hidden), axis, None, None)
 
 
 class AudioEncoder(nnx.Module):
@@ -66,16 +69,16 @@ class AudioEncoder(nnx.Module):
 
         Returns [B, n_window / 2, D]; block b has ((frames - 1) // 2 + 1) // 2 real vectors, the rest is padding.
         """
-        dtype = self.proj.weight.dtype
+        dtype, D = self.proj.weight.dtype, self.config.d_model
+        axis = media_axis(mel.shape[0] * self.config.n_window, D, self.config.encoder_ffn_dim)
+        mel = constrain(mel, axis, None, None)
         real = jnp.arange(mel.shape[1]) < frames[:, None]
         h = gelu(self.conv1(mel.astype(dtype)))
         h = h * real[..., None].astype(dtype)  # the reference masks here only, after the first convolution
         h = gelu(self.conv2(h))
-        h = h + sinusoids(self.config.n_window, self.config.d_model).astype(dtype)
+        h = constrain(h + sinusoids(self.config.n_window, D).astype(dtype), axis, None, None)
         mask = (jnp.arange(self.config.n_window) < ((frames - 1) // 2 + 1)[:, None])[:, None]
-        axis = media_axis(h.shape[0] * h.shape[1], self.config.d_model, self.config.encoder_ffn_dim)
-        h = each(self.layers, self.config.encoder_layers,
-                 lambda layer, _, x: constrain(layer(x, mask), axis, None, None), constrain(h, axis, None, None))
+        h = each(self.layers, self.config.encoder_layers, lambda layer, _, x: layer(x, mask, axis), h)
         h = (h[:, 0::2] + h[:, 1::2]) / 2
         return self.proj(self.post_norm(h))
 

@@ -6,6 +6,7 @@ compute what `attention.attend` says; it falls back on plain XLA where `choose` 
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,19 +19,39 @@ from omni_jax.sharding import resolve
 MAX_BIAS = 1 << 25
 
 
+class Split(NamedTuple):
+    """The mesh axes of rows of the batch, of queries and of heads; None: every device has all."""
+
+    batch: str | tuple | None
+    queries: tuple | None
+    heads: str | None
+
+
+def split(q: jax.Array, k: jax.Array, rows: str) -> Split:
+    """For q [B, T, N, H], k [B, K, S, H] and the logical axis of B. Queries take what rows and heads leave."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return Split(None, None, None)
+    batch, heads = resolve((rows, "kv_heads"), k.shape[:2], mesh)
+    used = {name for axes in (batch, heads) if axes for name in ([axes] if isinstance(axes, str) else axes)}
+    spare = tuple(name for name, size in mesh.shape.items() if size > 1 and name not in used)
+    divides = spare and q.shape[1] % (_ways(spare) * flash.FEWEST_TOKENS) == 0
+    return Split(batch, spare if divides else None, heads)
+
+
 def platform() -> str:
     """Of the mesh in context, whose chips may be absent (compiled for only); else of JAX's default backend."""
     mesh = jax.sharding.get_abstract_mesh()
     return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
 
 
-def choose(q: jax.Array, k: jax.Array, mask: jax.Array, causal: bool) -> str:
-    """"flash", "cudnn" or "" for q [B, T, N, H], k [B, K, S, H] and mask bool [B, T or 1, S]; see `attend`."""
+def choose(q: jax.Array, k: jax.Array, mask: jax.Array, causal: bool, split: Split) -> str:
+    """"flash", "cudnn" or "" (plain XLA) for the arguments of `attention.attend`; causal: whether that is given."""
     T, N, (K, S) = q.shape[1], q.shape[2], k.shape[1:3]
     where, sixteen_bits = platform(), q.dtype in (jnp.bfloat16, jnp.float16)
     if where == "tpu" and (causal or mask.shape[1] == 1):
-        _, rows, heads = _split(q, k)
-        return "flash" if flash.blocks(T // _ways(rows), N // _ways(heads), K // _ways(heads), S) else ""
+        queries, heads = _ways(split.queries), _ways(split.heads)
+        return "flash" if flash.blocks(T // queries, N // heads, K // heads, S) else ""
     # On other makers' GPUs the platform is named alike, and there is no cuDNN.
     return "cudnn" if where == "gpu" and sixteen_bits and q.shape[-1] % 8 == 0 and _nvidia() else ""
 
@@ -41,21 +62,19 @@ def _nvidia() -> bool:
     return "NVIDIA" in device.device_kind
 
 
-def by_flash(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, slot: jax.Array) -> jax.Array:
+def by_flash(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, slot: jax.Array, split: Split) -> jax.Array:
     """Query i looks at the slots of valid bool [B, S] up to slot + i."""
-    batch, rows, heads = _split(q, k)
 
     def own(q, k, v, valid, slot):
-        first = jax.lax.axis_index(rows) * q.shape[1] if rows else 0
+        first = jax.lax.axis_index(split.queries) * q.shape[1] if split.queries else 0
         return flash.flash(q, k, v, valid, slot + first)
 
-    return _each_device(own, (batch, rows, heads), PartitionSpec(batch, None), PartitionSpec())(q, k, v, valid, slot)
+    return _each_device(own, split, PartitionSpec(split.batch, None), PartitionSpec())(q, k, v, valid, slot)
 
 
-def by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+def by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, split: Split) -> jax.Array:
     """mask as in `attention.attend`."""
-    batch, rows, _ = split = _split(q, k)
-    of_mask = PartitionSpec(batch, rows if mask.shape[1] > 1 else None, None)
+    of_mask = PartitionSpec(split.batch, split.queries if mask.shape[1] > 1 else None, None)
     return _each_device(_cudnn, split, of_mask)(q, k, v, mask)
 
 
@@ -80,28 +99,16 @@ def _cudnn(q, k, v, mask):
     return jnp.swapaxes(out, 1, 2)
 
 
-def _split(q: jax.Array, k: jax.Array) -> tuple:
-    """The mesh axes of rows of the batch, of queries and of heads. Queries take the axes that the others leave."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return None, None, None
-    batch, heads = resolve(("batch", "kv_heads"), k.shape[:2], mesh)
-    used = {name for axes in (batch, heads) if axes for name in ([axes] if isinstance(axes, str) else axes)}
-    spare = tuple(name for name, size in mesh.shape.items() if size > 1 and name not in used)
-    return batch, spare if spare and q.shape[1] % (_ways(spare) * flash.FEWEST_TOKENS) == 0 else None, heads
-
-
 def _ways(axes: str | tuple | None) -> int:
     shape = jax.sharding.get_abstract_mesh().shape
     return math.prod(shape[name] for name in ([axes] if isinstance(axes, str) else axes or ()))
 
 
-def _each_device(kernel: Callable, split: tuple, *others: PartitionSpec) -> Callable:
+def _each_device(kernel: Callable, split: Split, *others: PartitionSpec) -> Callable:
     """`kernel` of q, k, v and others on each device's part; XLA cannot split a kernel by itself."""
-    batch, rows, heads = split
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return kernel
-    queries, slots = PartitionSpec(batch, rows, heads, None), PartitionSpec(batch, heads, None, None)
+    queries, slots = PartitionSpec(*split, None), PartitionSpec(split.batch, split.heads, None, None)
     return jax.shard_map(kernel, mesh=mesh, in_specs=(queries, slots, slots, *others), out_specs=queries,
                          check_vma=False)

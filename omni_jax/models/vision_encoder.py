@@ -44,13 +44,12 @@ class VisionLayer(GatedMLP):
     def __call__(self, x, turn, window, full, axis):
         """x [F, W, P, D] (P patches a bin), turn (cos, sin) [F, W, P, H/2], window int32 [F, W, P] (-1: padding),
         full bool: attend over the frame pair instead of the window; axis: see sharding.media_axis."""
-        heads = "heads" if axis == "batch" else None
         h = self.attention_norm(x)
-        q, k, v = (constrain(part(h), axis, axis, None, heads, None) for part in (self.q, self.k, self.v))
+        q, k, v = (constrain(part(h), axis, axis, None, "heads", None) for part in (self.q, self.k, self.v))
         q, k = rope.rotate(q, *turn), rope.rotate(k, *turn)
-        in_window = functools.partial(_attend_window, axes=(axis, None, heads, None))
-        read = _cond(full, _attend_frame, in_window, q, k, v, window)
-        x = _laid(x + self.o(constrain(read, axis, axis, None, heads, None).reshape(x.shape)), axis)
+        frame, bins = (functools.partial(attend_in, axis=axis) for attend_in in (_attend_frame, _attend_window))
+        read = constrain(_cond(full, frame, bins, q, k, v, window), axis, axis, None, "heads", None)
+        x = _laid(x + self.o(read.reshape(x.shape)), axis)
         return _laid(x + super().__call__(self.mlp_norm(x)), axis)
 
 
@@ -66,20 +65,22 @@ def _cond(chosen, yes, no, *inputs):
     return (yes if chosen else no)(*inputs)
 
 
-def _attend_window(q, k, v, window, axes):
+def _attend_window(q, k, v, window, axis):
     F, W, P, N, H = q.shape
-    bins = lambda x: constrain(x.reshape(F * W, P, N, H), *axes)
+    laid = lambda x: constrain(x, axis, None, "heads", None)
+    bins = lambda x: laid(x.reshape(F * W, P, N, H))
     window = window.reshape(F * W, P)
     mask = (window[:, :, None] == window[:, None]) & (window[:, None] >= 0)
-    read = attend(bins(q), jnp.swapaxes(bins(k), 1, 2), jnp.swapaxes(bins(v), 1, 2), mask)
-    return constrain(read, *axes).reshape(q.shape)
+    read = attend(bins(q), jnp.swapaxes(bins(k), 1, 2), jnp.swapaxes(bins(v), 1, 2), mask, rows=axis)
+    return laid(read).reshape(q.shape)
 
 
-def _attend_frame(q, k, v, window):
+def _attend_frame(q, k, v, window, axis):
     F, W, P, N, H = q.shape
     frame = lambda x: x.reshape(F, W * P, N, H)
     mask = window.reshape(F, 1, W * P) >= 0
-    return attend(frame(q), jnp.swapaxes(frame(k), 1, 2), jnp.swapaxes(frame(v), 1, 2), mask).reshape(q.shape)
+    read = attend(frame(q), jnp.swapaxes(frame(k), 1, 2), jnp.swapaxes(frame(v), 1, 2), mask, rows=axis)
+    return read.reshape(q.shape)
 
 
 class PatchMerger(nnx.Module):

@@ -46,7 +46,7 @@ def test_a_second_turn_equals_reading_everything(omni, ending):
     assert len(first) == {"by itself": 8, "cut off": 9}.get(ending, len(first))
     used = int(chat._session.cache.used)
     assert used == len(omni.prompt(LOOK).token_ids) + len(first) - (ending == "cut off")
-    chat.limit = 1
+    chat.options = dataclasses.replace(chat.options, max_new_tokens=1)
     chat.send(*HEAR)
     everything = joined(omni.prompt(LOOK), first, omni.processor.next_prompt(HEAR))
     np.testing.assert_allclose(chat._session.state.logits, omni.prompt_logits(everything, last=1), atol=2e-5)

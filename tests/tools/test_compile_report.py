@@ -128,16 +128,19 @@ def test_products_of_a_prefill_chunk_are_those_of_its_shapes(config_file):
     assert 64 * token <= flops < 1.6 * 64 * token  # the rest is softmax over few, narrow heads
 
 
-@pytest.mark.parametrize("target", ["v5e:2x2", "h100"])
-def test_a_small_model_compiles_for_a_chip(target, config_file):
+@pytest.mark.parametrize("target, mesh, phase, attention", [
+    ("v5e:2x2", "fsdp=2,model=2", "decode-32k", "XLA"), ("v5e:2x2", "model=4", "prefill-8k", "flash"),
+    ("h100", "model=1", "decode-32k", "cuDNN"), ("h100:4", "fsdp=2,model=2", "prefill-8k", "cuDNN")])
+def test_a_small_model_compiles_for_a_chip(target, mesh, phase, attention, tmp_path):
     _chips.prepare()
     if _chips.missing(target):
         pytest.skip(f"no compiler for {target}; {_chips.INSTALL}")
-    mesh = "model=1" if target == "h100" else "fsdp=2,model=2"  # two kv heads
-    command = [sys.executable, "-m", "tools.compile_report", str(config_file), "--target", target, "--mesh", mesh,
-               "--phase", "decode-32k", "--json", "--top", "3"]
+    (tmp_path / "config.json").write_text(json.dumps(tiny.config("7b-heads")))
+    command = [sys.executable, "-m", "tools.compile_report", str(tmp_path), "--target", target, "--mesh", mesh,
+               "--phase", phase, "--json", "--top", "3"]
     [row] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["rows"]
-    assert row["compiles"] and row["fits"] and row["cache_in_place"]
+    assert row["compiles"] and row["fits"] and row["cache_in_place"] and row["attention"] == attention
+    assert row["temporaries"] < row["cache"] or phase == "prefill-8k"  # whose chunk has more than this small cache
     assert 0 < row["step_ratio"] < 40 and len(row["heaviest"]) == 3
     assert (row["collectives"] > 0) == (target != "h100")
     assert row["seconds"]["total"] >= row["seconds"]["starts"] > 0
@@ -178,3 +181,16 @@ ENTRY %main (p: f32[64,32]) -> f32[16,32] {
 }
 """)
     assert cost.bytes == 4 * 16 * 32
+
+
+@pytest.mark.parametrize("space, moved", [("", 50000), ("S(1)", 4 * 8 * 128)])
+def test_a_kernel_says_itself_how_often_it_reads_main_memory(space, moved):
+    cost = _hlo.account("""HloModule kernel
+
+ENTRY %main (p: f32[8,128]) -> f32[8,128] {
+  %p = f32[8,128]{1,0SPACE} parameter(0)
+  ROOT %k = f32[8,128]{1,0} custom-call(%p), custom_call_target="k", backend_config=ESTIMATE
+}
+""".replace("SPACE", f":{space}" if space else "")
+       .replace("ESTIMATE", '{"cost_estimate":{"flops":"700","bytes_accessed":"50000"}}'))
+    assert (cost.flops, cost.bytes) == (700, moved)
