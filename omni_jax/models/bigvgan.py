@@ -17,8 +17,6 @@ from omni_jax.config import BigVGANConfig
 from omni_jax.models.layers import Conv1d, param
 from omni_jax.sharding import constrain
 
-# Mel frames to each side that a sample depends on (tests/models/test_bigvgan.py measures it).
-REACH = 34
 LOUDEST_DB, FLOOR_DB = 20.0, -115.0  # the mel's decibels are taken from 20 down, and scaled by the floor
 TAPS = 12
 

@@ -46,3 +46,12 @@ def test_padding_is_invisible(model):
     out = model(mel, jnp.array(lengths))
     for row, frames in enumerate(lengths):
         assert relative(out[row, :frames * 30], expected(mel[row:row + 1, :frames])) < 1e-5
+
+
+def test_beyond_the_context_of_a_window_nothing_is_heard(model):
+    """The schedule gives windows 28 frames to each side."""
+    mel = mel_of(120)
+    at_once, cut = model(mel, jnp.array([120]))[0], slice(28 * 30, -28 * 30)
+    window = model(mel[:, 20:100], jnp.array([80]))[0]
+    assert relative(window[cut], at_once[20 * 30:100 * 30][cut]) < 1e-6
+    assert relative(window[8 * 30:-8 * 30], at_once[28 * 30:92 * 30]) > 1e-6  # else the context is too generous
