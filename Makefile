@@ -10,7 +10,7 @@ run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks
 
 test: .venv/test  ## lint and the whole suite but what is marked slow
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/test  ## what takes minutes and much disk
 	$(BIN)/python -m pytest -m "slow and not full_size"
