@@ -151,10 +151,11 @@ class Omni:
             generation.advance(self.network, session, session.limit)
             session.handed_out = session.limit
             spoken = [(None, None)] * len(request.seeds)
+        rows = session.replies(self.network.ends)  # waits for the device, so before the time is taken
         samples = sum(0 if waveform is None else len(waveform) for _, waveform in spoken)
         timings = summed_up(session.timings, started, samples)
         return [Reply(self.processor.tokenizer.decode(tokens), tokens, timings, *own)
-                for tokens, own in zip(session.replies(self.network.ends), spoken, strict=True)]
+                for tokens, own in zip(rows, spoken, strict=True)]
 
     def _speak(self, session: Session, request: Request, started: float,
                progress: bool) -> list[tuple[np.ndarray, np.ndarray]]:

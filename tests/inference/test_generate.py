@@ -1,6 +1,7 @@
 """Properties of the decode loop: the same reply by every road, and few programs compiled."""
 
 import dataclasses
+import time
 
 import jax
 import jax.numpy as jnp
@@ -220,6 +221,12 @@ def test_position_ids_are_those_of_the_prompt(omni):
 def test_timings_are_told(omni):
     timings = omni.generate(TEXT, max_new_tokens=5).timings
     assert 0 < timings["prefill"] <= timings["first_token"] <= timings["total"]
+
+
+def test_the_total_time_holds_the_decoding(omni):
+    began = time.perf_counter()
+    timings = omni.generate(TEXT, max_new_tokens=400).timings
+    assert timings["total"] > 0.9 * (time.perf_counter() - began)
 
 
 @pytest.mark.parametrize("options, message", [
