@@ -88,7 +88,7 @@ def solved_by_reference(model, noise, codes, speaker, mel):
     return out.transpose(1, 2).numpy()
 
 
-@pytest.mark.parametrize("frames", [2, 24, 62])
+@pytest.mark.parametrize("frames", [2, pytest.param(24, marks=pytest.mark.slow), 62])
 def test_whole_solve(model, frames):
     inputs = case(frames)
     expected = solved_by_reference(reference(), *inputs)
