@@ -120,9 +120,7 @@ def speak(plan: Plan, params: dict, settings: Settings, caches: tuple[KVCache, K
                                               (caches, text, speech))
     code_cache, speech = jax.lax.while_loop(lambda carry: text.done.all() & unspoken(carry[1]), alone,
                                             (caches[1], speech))
-    # As they came in: what the loop prefers would compile its next launch anew.
-    text, codes = (state._replace(seen=constrain(state.seen, "batch", None)) for state in (text, speech.codes))
-    return (caches[0], code_cache), text, speech._replace(codes=codes)
+    return (caches[0], code_cache), steps.settled(text), speech._replace(codes=steps.settled(speech.codes))
 
 
 def _tell(plan: Plan, talker: Talker, settings: Settings, vector, ended, cache,

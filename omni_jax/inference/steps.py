@@ -110,7 +110,12 @@ def first_token(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbe
     B = last.shape[0]
     state = DecodeState(jnp.zeros(B, jnp.int32), scores, position, jnp.zeros((B, slots), jnp.int32),
                         jnp.zeros((), jnp.int32), jnp.zeros(B, bool), limits, seen, seeds)
-    return draw(sampler, numbers, state, scores, ends, config.pad_token_id)
+    return settled(draw(sampler, numbers, state, scores, ends, config.pad_token_id))
+
+
+def settled(state: DecodeState) -> DecodeState:
+    """The state laid out as every launch takes it: what a loop prefers would compile the next launch anew."""
+    return state._replace(logits=constrain(state.logits, "batch", None), seen=constrain(state.seen, "batch", None))
 
 
 def draw(sampler: Sampler, numbers, state: DecodeState, scores, ends, pad: int, first_draw: int = 0,
@@ -140,7 +145,9 @@ def decode(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, c
     def step(carry):
         return think(model, config, sampler, numbers, ends, *carry)[1:]
 
-    return jax.lax.while_loop(lambda carry: (carry[1].count < limit) & ~carry[1].done.all(), step, (cache, state))
+    cache, state = jax.lax.while_loop(lambda carry: (carry[1].count < limit) & ~carry[1].done.all(), step,
+                                      (cache, state))
+    return cache, settled(state)
 
 
 def think(model: Thinker, config: ThinkerConfig, sampler: Sampler, numbers, ends, cache,
