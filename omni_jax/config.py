@@ -38,8 +38,8 @@ _MISSING = dataclasses.MISSING
 
 
 @dataclasses.dataclass(frozen=True)
-class TextConfig:
-    """The Thinker's Qwen2 decoder. `mrope_section`: rotary frequencies (pairs) given to time, height and width."""
+class DecoderConfig:
+    """A Qwen2 decoder. `mrope_section`: rotary frequencies (pairs) given to time, height and width."""
 
     vocab_size: int
     hidden_size: int
@@ -52,6 +52,11 @@ class TextConfig:
     rope_theta: float
     mrope_section: tuple[int, int, int]
     head_dim: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig(DecoderConfig):
+    """The Thinker's decoder."""
 
     def __post_init__(self):
         _check_decoder(self, "text_config")
@@ -138,24 +143,13 @@ class ThinkerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TalkerConfig:
-    """The Talker: a Qwen2 decoder over codec ids (`vocab_size`) and the Thinker's vectors (`embedding_size`).
+class TalkerConfig(DecoderConfig):
+    """The Talker: a decoder over codec ids (`vocab_size`) and the Thinker's vectors (`embedding_size`).
 
     Ids named tts_text are of the Thinker's vocabulary, those named tts_codec of the Talker's.
     """
 
-    vocab_size: int
     embedding_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int
-    rms_norm_eps: float
-    rope_theta: float
-    mrope_section: tuple[int, int, int]
-    head_dim: int
     tts_text_end_token_id: int
     tts_text_pad_token_id: int
     tts_codec_start_token_id: int
@@ -246,7 +240,7 @@ def read_json_object(path: Path, advice: str) -> dict[str, Any]:
     return data
 
 
-def _check_decoder(config: Any, where: str) -> None:
+def _check_decoder(config: DecoderConfig, where: str) -> None:
     _require(config.num_attention_heads % config.num_key_value_heads == 0, where,
              "num_attention_heads must be a multiple of num_key_value_heads")
     _require(2 * sum(config.mrope_section) == config.head_dim, where,

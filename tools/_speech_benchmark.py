@@ -19,6 +19,7 @@ from omni_jax.inference import generate as generation
 from omni_jax.inference import stream, token2wav
 from omni_jax.inference.replies import AudioChunk, Options
 from omni_jax.inference.sampling import Sampling
+from omni_jax.inference.schedule import SCHEDULE
 from omni_jax.models import dit as solver
 from tools import _measure, _speech_work
 from tools._measure import Job, Side, Spread
@@ -299,7 +300,8 @@ def _stages(omni: Omni, conversation: list, codes: np.ndarray) -> dict[str, floa
     session = omni.begin([omni.prompt(conversation)], request, begun)
     jax.block_until_ready(session.speech.state)
     stages = {"prompt": time.perf_counter() - begun}
-    needed, synthesizer = 4 * stream.BLOCK, omni.voices.synthesizer
+    synthesizer = omni.voices.synthesizer
+    needed = SCHEDULE.codes_needed(0, synthesizer.config.codes_per_block)
     for name, limit in ((f"{needed} codes", needed), ("all codes", len(codes))):
         stages[name] = _timed(lambda limit=limit: _until(omni, session, limit))
     stages["all codes"] += stages[f"{needed} codes"]

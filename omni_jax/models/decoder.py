@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from omni_jax.config import DecoderConfig
 from omni_jax.models import kv_cache, rope
 from omni_jax.models.attention import attend
 from omni_jax.models.kv_cache import KVCache
@@ -15,7 +16,7 @@ from omni_jax.sharding import constrain
 class DecoderLayer(GatedMLP):
     """One layer; it is its own MLP, so that its weights lie on one level."""
 
-    def __init__(self, rngs: nnx.Rngs, config: Any, dtype: Any):
+    def __init__(self, rngs: nnx.Rngs, config: DecoderConfig, dtype: Any):
         D, N, K, H = config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim
         super().__init__(rngs, D, config.intermediate_size, dtype)
         self.attention_norm = RMSNorm(rngs, D, config.rms_norm_eps, dtype)
@@ -45,7 +46,7 @@ class Decoder(nnx.Module):
     """The layers and the final norm. The cache is an argument and a result; in a scan it travels as the carry, because
     as scanned input and output it would be held twice."""
 
-    def __init__(self, rngs: nnx.Rngs, config: Any, dtype: Any, scanned: bool = True):
+    def __init__(self, rngs: nnx.Rngs, config: DecoderConfig, dtype: Any, scanned: bool = True):
         self.config = config
         self.layers = stack(DecoderLayer, rngs, config.num_hidden_layers, config, dtype, scanned=scanned)
         self.norm = RMSNorm(rngs, config.hidden_size, config.rms_norm_eps, dtype)

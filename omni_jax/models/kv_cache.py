@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from omni_jax.config import DecoderConfig
 from omni_jax.sharding import constrain
 
 
@@ -26,8 +27,8 @@ class KVCache(NamedTuple):
         return self.valid.shape[1]
 
 
-def empty(config: Any, batch: int, slots: int, dtype: Any, scanned: bool) -> KVCache:
-    """An empty cache for a decoder configuration (num_hidden_layers, num_key_value_heads, head_dim)."""
+def empty(config: DecoderConfig, batch: int, slots: int, dtype: Any, scanned: bool) -> KVCache:
+    """An empty cache for a decoder."""
     shape = (batch, config.num_key_value_heads, slots, config.head_dim)
     layers = config.num_hidden_layers
 

@@ -74,8 +74,7 @@ class Embedding(nnx.Module):
     def __call__(self, token_ids: jax.Array) -> jax.Array:
         # Tied to the tokens: else a CPU lifts a float32 copy of a whole bfloat16 table out of the decode loop.
         table, token_ids = jax.lax.optimization_barrier((self.weight[...], token_ids))
-        mesh = jax.sharding.get_abstract_mesh()
-        if token_ids.size > 1 or mesh.empty or mesh.size == 1:
+        if token_ids.size > 1 or on_one_device():
             return table[token_ids]
         # XLA makes a slice of the look-up of one row, for which GPUs would gather the whole of a split table.
         return table[jnp.tile(token_ids.reshape(1), 2)][:1].reshape(*token_ids.shape, -1)

@@ -101,7 +101,7 @@ def test_rows_of_a_reply(speaking, short):
     for row in (first, whole):
         assert row["ratio"].median == pytest.approx(row["reference"].median / row["ours"].median)
     pieces = stages["pieces"]
-    assert 0 < pieces["48 codes"] < pieces["all codes"] and 0 < pieces["first sound"] < pieces["all sound"]
+    assert 0 < pieces["36 codes"] < pieces["all codes"] and 0 < pieces["first sound"] < pieces["all sound"]
 
 
 def test_other_codes_are_not_timed(speaking, short, monkeypatch):
