@@ -3,6 +3,7 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,8 +63,7 @@ class Prompt:
     media: tuple[MediaInfo, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class AudioBlocks:
+class AudioBlocks(NamedTuple):
     """One call of the audio tower. `mel`: float32 [N, 2 * n_window, M]; `frames`: int32 [N], the valid ones (0 for a
     padding block); `destination`: int32 [N, n_window // 2], see Batch."""
 
@@ -72,8 +72,7 @@ class AudioBlocks:
     destination: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class VisionWindows:
+class VisionWindows(NamedTuple):
     """One call of the vision tower. `pixels`: uint8 [F, W, C, merge * merge, patch values]: F frame pairs, W bins of C
     cells; `cells`: int32 [F, W, C, 3] = (row, column, window id), -1 for padding; `destination`: int32 [F, W, C]."""
 
