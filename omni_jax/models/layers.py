@@ -34,21 +34,48 @@ class Linear(nnx.Module):
             self.bias = param(rngs, initializers.zeros, outputs, axes, dtype)
 
     def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
-        weight, n = self.weight[...], self.contracted
-        batch, outputs = x.shape[: x.ndim - n], weight.shape[: weight.ndim - n]
-        if on_one_device():
-            # As matrices: with head axes apart, XLA transposes the whole weight at every call on a CPU. (On a mesh
-            # the merged axis could not be split as the two are.)
-            x, weight, n = x.reshape(*batch, -1), weight.reshape(math.prod(outputs), -1), 1
-        dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
-        plain = lambda x, weight: jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
-        if weight.dtype == jnp.bfloat16:
-            cpu = lambda x, weight: _widened_product(x, weight, n).astype(preferred or x.dtype)
-            y = jax.lax.platform_dependent(x, weight, cpu=cpu, default=plain)
-        else:
-            y = plain(x, weight)
-        y = y.reshape(*batch, *outputs)
-        return y + self.bias[...] if hasattr(self, "bias") else y
+        y = product(x, self.weight[...], self.contracted, preferred)
+        y = y + self.bias[...] if hasattr(self, "bias") else y
+        return y + self.lora(x, preferred) if hasattr(self, "lora") else y
+
+
+class Lora(nnx.Module):
+    """A low-rank addition to a Linear, kept as its attribute `lora`: x -> scale * b (a x); a [rank, *inputs],
+    b [*outputs, rank]. Where the weight of the Linear is a stack of layers, so are these.
+
+    Source: Hu et al., 2021, section 4.1 (scale is alpha / rank). What a and b start from: training.lora.fresh.
+    """
+
+    def __init__(self, linear: Linear, rank: int, scale: float):
+        weight, self.scale, self.contracted = linear.weight, scale, linear.contracted
+        axes, zeros, rngs = weight.get_metadata()["out_sharding"], initializers.zeros, nnx.Rngs(0)
+        stacked, outputs = int(axes[0] == "layers"), weight.ndim - self.contracted
+        split = lambda values: (values[:stacked], values[stacked:outputs], values[outputs:])
+        (layers, outs, ins), (layers_axes, outs_axes, ins_axes) = split(weight.shape), split(axes)
+        self.a = param(rngs, zeros, (*layers, rank, *ins), (*layers_axes, None, *ins_axes), weight.dtype)
+        self.b = param(rngs, zeros, (*layers, *outs, rank), (*layers_axes, *outs_axes, None), weight.dtype)
+
+    def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
+        return product(product(x, self.a[...], self.contracted), self.b[...], 1, preferred) * self.scale
+
+
+def product(x: jax.Array, weight: jax.Array, contracted: int, preferred: Any = None) -> jax.Array:
+    """x [..., *inputs], weight [*outputs, *inputs] -> [..., *outputs] in the dtype `preferred`, over the last
+    `contracted` axes of both."""
+    n = contracted
+    batch, outputs = x.shape[: x.ndim - n], weight.shape[: weight.ndim - n]
+    if on_one_device():
+        # As matrices: with head axes apart, XLA transposes the whole weight at every call on a CPU. (On a mesh
+        # the merged axis could not be split as the two are.)
+        x, weight, n = x.reshape(*batch, -1), weight.reshape(math.prod(outputs), -1), 1
+    dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
+    plain = lambda x, weight: jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
+    if weight.dtype == jnp.bfloat16:
+        cpu = lambda x, weight: _widened_product(x, weight, n).astype(preferred or x.dtype)
+        y = jax.lax.platform_dependent(x, weight, cpu=cpu, default=plain)
+    else:
+        y = plain(x, weight)
+    return y.reshape(*batch, *outputs)
 
 
 def _widened_product(x: jax.Array, weight: jax.Array, contracted: int) -> jax.Array:
