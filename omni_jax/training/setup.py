@@ -12,7 +12,7 @@ from omni_jax.config import OmniConfig
 from omni_jax.data.processor import Processor
 from omni_jax.errors import OmniError
 from omni_jax.inference.networks import abstract_networks
-from omni_jax.training import objectives
+from omni_jax.training import lora, objectives
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.optimizer import make_optimizer
 from omni_jax.training.parts import learning, split, typed
@@ -59,8 +59,10 @@ def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, Abs
     networks = abstract_networks(config, mesh, jnp.dtype(run.dtype), names=objective.networks)
     if missing := set(objective.networks) - networks.keys():
         raise OmniError(f"{run.model}: has no {' and no '.join(sorted(missing))}; objective {run.objective!r} needs it")
+    if run.lora:
+        networks = lora.adapted(networks, run.lora, mesh)
     abstract = {name: tree for name, (_, tree) in networks.items()}
-    learns = learning((path for path, _ in leaves(abstract)), run.train)
+    learns = learning((path for path, _ in leaves(abstract)), ("*/lora/*",) if run.lora else run.train)
     params, frozen = split(typed(abstract, learns, run.dtype), learns)
     graphdefs = {name: graphdef for name, (graphdef, _) in networks.items()}
     return Plan(run, config, graphdefs, objective, make_optimizer(run.optimizer, run.steps)), params, frozen
@@ -68,10 +70,10 @@ def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, Abs
 
 def load(setup: Setup, progress: bool = False) -> tuple[TrainState, Params]:
     """(the state before the first step, the frozen parameters), from the run's checkpoint."""
-    run = setup.plan.run
-    wanted = nest({**setup.abstract.params, **setup.frozen})
-    params, frozen = split(dict(leaves(load_params(run.model, setup.plan.config, wanted, progress))),
-                           set(setup.abstract.params))
+    run, learnt = setup.plan.run, setup.abstract.params
+    wanted = lora.without({**learnt, **setup.frozen})
+    found = dict(leaves(load_params(run.model, setup.plan.config, nest(wanted), progress)))
+    params, frozen = split({**found, **lora.fresh(learnt, run.seed)}, set(learnt))
     return first_state(setup.plan, params, setup.shardings), frozen
 
 
