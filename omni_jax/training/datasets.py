@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import grain
 import jax
 import numpy as np
+import threadpoolctl
 from absl import flags
 from grain.experimental import ThreadPrefetchDatasetIterator
 from tqdm import tqdm
@@ -196,12 +197,14 @@ def _read_ahead(stream: grain.MapDataset, workers: int) -> grain.IterDataset:
         return items
     if not flags.FLAGS.is_parsed():  # grain's own flags, which its workers look at, keep their defaults
         flags.FLAGS.mark_as_parsed()
-    return items.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=READ_AHEAD), _keep_off_chips)
+    return items.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=READ_AHEAD), _start_worker)
 
 
-def _keep_off_chips(index: int, count: int) -> None:
-    """A worker must not take the accelerator from the training process, should anything in it start JAX."""
+def _start_worker(index: int, count: int) -> None:
+    """A worker must not take the accelerator from the training process, should anything in it start JAX, and leaves
+    the other cores to the other workers."""
     jax.config.update("jax_platforms", "cpu")
+    threadpoolctl.threadpool_limits(1)
 
 
 def _lengths(data: DataConfig) -> tuple[int, ...]:
