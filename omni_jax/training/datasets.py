@@ -59,6 +59,7 @@ def train_batches(config: TrainConfig, processor: Processor, shard: tuple[int, i
     """The steps of data shard `shard` = (index, count), without end. Raises OmniError for manifests that cannot be read
     and settings that do not fit, and from `next` when too many examples are broken."""
     index, count = shard
+    _check(config, count)
     require(len(config.data.train) > 0, "data", "train names no manifest; give at least one source")
     manifests = [Manifest(source) for source in config.data.train]
     parts = [grain.MapDataset.source(manifest).seed(config.seed + i).shuffle().repeat()[index::count]
@@ -72,6 +73,7 @@ def held_out_batches(config: TrainConfig, processor: Processor, shard: tuple[int
     """The steps of one pass over the held-out manifests in a fixed order, `config.eval_batches` at most. With several
     shards, which must take equally many, it is always that many: those after the end hold nothing to learn."""
     index, count = shard
+    _check(config, count)
     manifests = [Manifest(source) for source in config.data.held_out]
     if not manifests:
         return iter(())
@@ -89,7 +91,6 @@ class Steps(grain.DatasetIterator):
     def __init__(self, lines: grain.MapDataset, epoch: int, config: TrainConfig, processor: Processor, shards: int,
                  workers: int):
         super().__init__()
-        _check(config, shards)
         self._data, self._config, self._workers, self._epoch = config.data, processor.config, workers, epoch
         self._parts, self._rows = config.accumulate, config.batch_size // config.accumulate // shards
         self._stream = lines.map(functools.partial(read, processor=processor, data=config.data))
