@@ -181,19 +181,28 @@ def stack(layer: type, rngs: nnx.Rngs, count: int, *args: Any, scanned: bool = T
     return build(rngs.split(count))
 
 
-def each(layers: nnx.Module, count: int, step: Callable, carry: Any) -> Any:
+def each(layers: nnx.Module, count: int, step: Callable, carry: Any, remat: str = "none") -> Any:
     """carry = step(layer, index, carry) for each of `count` layers: one scan, or unrolled for a list of layers.
 
     A scan compiles one layer, but CPUs and GPUs copy each layer's weights out of the stack before they multiply,
-    which costs a decode step two to three times its time. (TPUs read them in place.)
+    which costs a decode step two to three times its time. (TPUs read them in place.) remat: what a backward pass
+    computes again, layer by layer: "none", "dots" (all but products of weights) or "full" (all).
     """
     if isinstance(layers, nnx.List):
         for index, layer in enumerate(layers):
-            carry = step(layer, index, carry)
+            graphdef, weights = nnx.split(layer)
+            body = lambda weights, carry, graphdef=graphdef, index=index: step(nnx.merge(graphdef, weights), index,
+                                                                               carry)
+            carry = _rematerialized(body, remat, in_loop=False)(weights, carry)
         return carry
     graphdef, weights = nnx.split(layers)
+    body = lambda carry, scanned: (step(nnx.merge(graphdef, scanned[0]), scanned[1], carry), None)
+    return jax.lax.scan(_rematerialized(body, remat, in_loop=True), carry, (weights, jnp.arange(count)))[0]
 
-    def body(carry, scanned):
-        return step(nnx.merge(graphdef, scanned[0]), scanned[1], carry), None
 
-    return jax.lax.scan(body, carry, (weights, jnp.arange(count)))[0]
+def _rematerialized(body: Callable, remat: str, in_loop: bool) -> Callable:
+    if remat == "none":
+        return body
+    policy = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}[remat]
+    # A loop of its own keeps XLA from merging both computations; without one it must be told.
+    return jax.checkpoint(body, policy=policy, prevent_cse=not in_loop)
