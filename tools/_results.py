@@ -25,7 +25,7 @@ class Results:
             done = [_line(path, number, line) for number, line in enumerate(whole[1:], 2)]
             self.lines = {line["id"]: line for line in done if "error" not in line}  # what was broken is tried again
         try:
-            self._file = open(path, "r+b" if os.path.exists(path) else "xb")
+            self._file = open(path, "r+b" if os.path.exists(path) else "xb")  # noqa: SIM115
         except OSError as error:
             raise OmniError(f"--out {path}: cannot be written ({error.strerror})") from None
         self._file.truncate(sum(len(line) + 1 for line in whole))
@@ -66,8 +66,10 @@ def _line(path: str, number: int, line: bytes) -> dict[str, Any]:
         found = json.loads(line)
     except ValueError:
         found = None
-    require(isinstance(found, dict) and ("settings" in found if number == 1 else "id" in found),
-            f"--out {path}", f"line {number} is no line of results; give another name or remove the file")
+    found = found if isinstance(found, dict) else {}
+    known = isinstance(found.get("settings"), dict) if number == 1 else found.keys() & {"statistics", "error"}
+    require(bool(known) and (number == 1 or "id" in found), f"--out {path}",
+            f"line {number} is no line of results; give another name or remove the file")
     return found
 
 

@@ -6,9 +6,10 @@
 
 A line: {"messages": [{"role": "user", "content": …}, …, {"role": "assistant", "content": the reference}]} and, where
 wanted, "id", "metric": a name or a list, "answers": all references that count, "choices": of which the reference is one
-(its letter or text), "boxes": [[x1, y1, x2, y2], …] and "size": [width, height] of the picture that they were drawn on
-(left out: pixels of the picture as the model sees it), "tolerance": of a number, relative. Paths of media count from
-the manifest. Replies are greedy, without a repetition penalty.
+(its letter or text), "boxes": [[x1, y1, x2, y2], …] (left out: those in the reference) and "size": [width, height] of
+the picture that they were drawn on (left out: their pixels are those of the picture as the model sees it, resized),
+"tolerance": of a number, relative. Paths of media count from the manifest. Replies are greedy, without a repetition
+penalty.
 
 Metrics (definitions: omni_jax/training/metrics.py): {names}.
 """
@@ -22,7 +23,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,9 @@ from omni_jax.inference.likelihood import answered, log_likelihoods
 from omni_jax.inference.replies import Options
 from omni_jax.inference.sampling import row_seeds
 from omni_jax.training.boxes import scaled
-from omni_jax.training.metrics import METRICS, Answer, summary
+from omni_jax.training.config import Source
+from omni_jax.training.metrics import METRICS, summary
+from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar
 from tools import _cli
 from tools._examples import Example, check_metrics, read
@@ -50,6 +52,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser = _cli.parser(__doc__.replace("{names}", ", ".join(METRICS)))
     parser.add_argument("--model", required=True, help="a checkpoint directory")
     parser.add_argument("--manifest", required=True, metavar="FILE", help="JSONL, a conversation a line")
+    parser.add_argument("--form", choices=tuple(READERS), default="messages",
+                        help="of the manifest: Qwen's messages, LLaMA-Factory's sharegpt or ms-swift's")
     parser.add_argument("--metrics", type=lambda text: tuple(filter(None, text.split(","))), default=(), metavar="A,B",
                         help="for all lines (left out: those that a line names, else choice or exact)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="conversations at a time")
@@ -82,7 +86,8 @@ def _check(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Reads, answers what is not answered yet, and sums up."""
     started = time.perf_counter()
-    examples, broken = read(arguments.manifest, arguments.metrics, arguments.system, arguments.limit)
+    source = Source(arguments.manifest, form=arguments.form)
+    examples, broken = read(source, arguments.metrics, arguments.system, arguments.limit)
     count = len(examples) + len(broken)
     _check_broken(broken, count, arguments.max_broken)
     results = Results(arguments.out, _settings(arguments))
@@ -106,8 +111,9 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What results depend on."""
-    names = ("max_new_tokens", "system", "use_audio_in_video", "dtype")
-    digest = hashlib.sha256(Path(arguments.manifest).read_bytes()).hexdigest()
+    with open(arguments.manifest, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    names = ("form", "max_new_tokens", "system", "use_audio_in_video", "dtype")
     return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest, "metrics": list(arguments.metrics),
             **{name: getattr(arguments, name) for name in names}}
 
@@ -190,8 +196,9 @@ def _replies(omni: Omni, batch: Sequence[Prepared], max_new_tokens: int) -> dict
 def _losses(omni: Omni, batch: Sequence[Prepared], size: int) -> dict[str, dict[str, Any]]:
     """{id: what of Answer.loss and Answer.choice_losses is needed}, `size` replies being weighed at a time."""
     pairs = [answered(omni, prompt, reply) for example, prompt in batch for reply in _weighed(example)]
-    found = [values for first in range(0, len(pairs), size) for values in log_likelihoods(omni, pairs[first : first + size])]
-    weighed, losses = iter(found), {}
+    weighed = (values for first in range(0, len(pairs), size)
+               for values in log_likelihoods(omni, pairs[first : first + size]))
+    losses = {}
     for example, _ in batch:
         own = losses[example.id] = {}
         needs = _needs(example)

@@ -45,12 +45,12 @@ def ratio(sums: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """statistics: of one example, always equally many; total: the value of their sums. wants: the field of Answer that
+    """statistics: of one example, always equally many; total: the value of their sums. wants: the fields of Answer that
     an example must have. needs: what has to be computed for it: "reply", "loss" or "choice_losses"."""
 
     statistics: Callable[[Answer], Sequence[float]]
     total: Callable[[np.ndarray], float] = ratio
-    wants: str = "references"
+    wants: tuple[str, ...] = ("references",)
     needs: str = "reply"
 
 
@@ -173,8 +173,8 @@ def _by_sacrebleu(metric: BLEU | CHRF) -> Metric:
 
 METRICS: dict[str, Metric] = {
     "exact": Metric(exact),
-    "choice": Metric(choice, wants="choices"),
-    "choice_likelihood": Metric(choice_likelihood, wants="choices", needs="choice_losses"),
+    "choice": Metric(choice, wants=("references", "choices")),
+    "choice_likelihood": Metric(choice_likelihood, wants=("references", "choices"), needs="choice_losses"),
     "numeric": Metric(numeric),
     "nll": Metric(loss, needs="loss"),
     "perplexity": Metric(loss, _perplexity, needs="loss"),
@@ -186,9 +186,9 @@ METRICS: dict[str, Metric] = {
     "anls": Metric(anls),
     "token_f1": Metric(token_f1),
     "label_f1": Metric(label_f1, lambda sums: texts.f1(*sums)),
-    "box_iou": Metric(box_iou, wants="boxes"),
-    "box_accuracy": Metric(box_accuracy, wants="boxes"),
-    "point_in_box": Metric(point_in_box, wants="boxes"),
+    "box_iou": Metric(box_iou, wants=("boxes",)),
+    "box_accuracy": Metric(box_accuracy, wants=("boxes",)),
+    "point_in_box": Metric(point_in_box, wants=("boxes",)),
 }
 
 

@@ -53,15 +53,16 @@ def chosen(text: str, choices: Sequence[str]) -> int | None:
         return letters.index(begun[1].upper())
     if said := re.findall(rf"(?i:answer(?:\s+is)?)\s*:?[(\[*\s]*([{letters}])(?![\w'])", text):
         return letters.index(said[-1])
-    alone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text)) - _articles(text, choices)
+    alone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text)) - _articles(text)
     if len(alone) == 1:
         return letters.index(alone.pop())
     return None if alone else _named(text, choices)
 
 
-def _articles(text: str, choices: Sequence[str]) -> set[str]:
-    """The capital A at the start of a sentence of several words is an article, and I no choice."""
-    return set(re.findall(r"(?:^|[.!?]\s+)(A) (?=[a-z])", text)) | set(re.findall(r"\b(I)(?=['’ ][a-z])", text))  # noqa: RUF001
+def _articles(text: str) -> set[str]:
+    """The capitals that are words: A before the first word of a sentence, I before a verb."""
+    article = re.findall(r"(?:^|[.!?]\s+)(A) (?!or\b|and\b)(?=[a-z])", text)
+    return {*article, *re.findall(r"\b(I)(?=['’ ][a-z])", text)}  # noqa: RUF001
 
 
 def _named(text: str, choices: Sequence[str]) -> int | None:
