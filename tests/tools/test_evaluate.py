@@ -129,8 +129,8 @@ def test_broken_examples_are_named(run, tmp_path):
               line("x" * 40_000, "y", id="long"), line("x", "six", metric="numeric"),
               line("x", "y", id="pictureless", size=[3, 4]), {"messages": [{"role": "user", "content": "unanswered"}]}]
     sentences = ["jsonl:2: is not valid JSON", "stands twice", "conversation: is empty",
-                 "no 'wver', did you mean 'wer'", "boxes", "choice: wants choices", "missing.png", "exceed", "holds no number", "no picture",
-                 "wants references"]
+                 "no 'wver', did you mean 'wer'", "boxes", "choice: wants choices", "missing.png", "exceed",
+                 "holds no number", "no picture", "wants references"]
     with pytest.raises(OmniError, match=r"8 of 12 examples are broken, more than --max-broken 0.01 .*; …") as told:
         run(lines=[LINES[0], *broken])
     assert "\n" not in str(told.value)
