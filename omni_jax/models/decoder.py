@@ -1,13 +1,15 @@
 """The Qwen2 decoder stack, shared by Thinker and Talker: pre-norm, grouped-query attention, gated MLP."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from omni_jax.config import DecoderConfig
 from omni_jax.models import kv_cache, rope
-from omni_jax.models.attention import attend
+from omni_jax.models.attention import attend, attend_packed
 from omni_jax.models.kv_cache import KVCache
 from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, stack
 from omni_jax.sharding import constrain
@@ -26,20 +28,18 @@ class DecoderLayer(GatedMLP):
         self.o = Linear(rngs, (N * H,), (D,), ("embed", ("heads", H)), dtype)
         self.mlp_norm = RMSNorm(rngs, D, config.rms_norm_eps, dtype)
 
-    def __call__(self, x, turn, mask, valid, store, layer, slot):
-        """x [B, T, D], turn (cos, sin) [B, T, H/2], mask [B, T, S] and valid [B, S] of the cache, store: keys and
-        values of all layers (KVCache), slot: the first that x takes."""
+    def __call__(self, x: jax.Array, turn: tuple[jax.Array, jax.Array], attention: Callable) -> tuple[jax.Array, Any]:
+        """x [B, T, D], turn (cos, sin) [B, T, H/2]; attention: of q [B, T, N, H] and of this layer's new k and v
+        [B, T, K, H], gives what q reads [B, T, N, H] and anything to hand on with the new x."""
         with jax.named_scope("attention"):
             h = self.attention_norm(x)
             q, k = rope.rotate(self.q(h), *turn), rope.rotate(self.k(h), *turn)
-            keys, own_keys = kv_cache.write(store[0], layer, slot, constrain(k, "batch", None, "kv_heads", None))
-            values, own_values = kv_cache.write(store[1], layer, slot,
-                                                constrain(self.v(h), "batch", None, "kv_heads", None))
-            read = attend(constrain(q, "batch", None, "heads", None), own_keys, own_values, mask, (valid, slot))
+            k, v = (constrain(part, "batch", None, "kv_heads", None) for part in (k, self.v(h)))
+            read, kept = attention(constrain(q, "batch", None, "heads", None), k, v)
             x = x + self.o(read.reshape(*read.shape[:2], -1))
         with jax.named_scope("mlp"):
             x = x + super().__call__(self.mlp_norm(x))
-        return constrain(x, "batch", None, None), (keys, values)
+        return constrain(x, "batch", None, None), kept
 
 
 class Decoder(nnx.Module):
@@ -58,11 +58,25 @@ class Decoder(nnx.Module):
         turn = rope.mrope(positions, self.config.mrope_section, self.config.rope_theta)
         slot = cache.used
         cache, mask = kv_cache.occupy(cache, valid)
-        x, (keys, values) = each(self.layers, self.config.num_hidden_layers,
-                                 lambda layer, index, carry: layer(carry[0], turn, mask, cache.valid, carry[1], index,
-                                                                    slot),
-                                 (x, (cache.keys, cache.values)))
+
+        def step(layer, index, carry):
+            def attention(q, k, v):
+                keys, own_keys = kv_cache.write(carry[1][0], index, slot, k)
+                values, own_values = kv_cache.write(carry[1][1], index, slot, v)
+                return attend(q, own_keys, own_values, mask, (cache.valid, slot)), (keys, values)
+
+            return layer(carry[0], turn, attention)
+
+        x, (keys, values) = each(self.layers, self.config.num_hidden_layers, step, (x, (cache.keys, cache.values)))
         return self.norm(x), cache._replace(keys=keys, values=values)
+
+    def packed(self, x: jax.Array, positions: jax.Array, segments: jax.Array, remat: str = "none") -> jax.Array:
+        """x [B, T, D], positions int32 [3, B, T], segments int32 [B, T] -> final-norm hidden [B, T, D], without a
+        cache: each position sees the earlier ones of its own segment. remat: see `layers.each`."""
+        turn = rope.mrope(positions, self.config.mrope_section, self.config.rope_theta)
+        attention = lambda q, k, v: (attend_packed(q, jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), segments), None)
+        x = each(self.layers, self.config.num_hidden_layers, lambda layer, _, x: layer(x, turn, attention)[0], x, remat)
+        return self.norm(x)
 
     def empty_cache(self, batch: int, slots: int) -> KVCache:
         """A cache for this decoder, in its weights' dtype."""

@@ -93,6 +93,9 @@ class LoraConfig:
     alpha: float = 32.0
     patterns: tuple[str, ...] = ("thinker/decoder/layers/*",)
 
+    def __post_init__(self):
+        require(self.rank >= 1, "lora", f"rank {self.rank} must be 1 or more")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:

@@ -64,6 +64,14 @@ def choose(costs: np.ndarray, room: np.ndarray, scores: np.ndarray, most: int) -
     return chosen, room
 
 
+def scores(tokens: np.ndarray, alike: int | None) -> np.ndarray:
+    """Which of the waiting examples (tokens [P], the oldest first) to take: the oldest, so that none waits for ever,
+    then the longest; or those whose length is nearest to `alike`."""
+    if alike is not None:
+        return -np.abs(tokens - alike).astype(float)
+    return np.where(np.arange(len(tokens)) == 0, np.inf, tokens)
+
+
 def join(prompts: Sequence[Prompt]) -> Prompt:
     """Several prompts as one, one after the other."""
     starts = np.cumsum([0, *(len(prompt.token_ids) for prompt in prompts)], dtype=np.int32)
@@ -97,7 +105,7 @@ def _class(bins: int, media: MediaBudget) -> int:
 
 
 def _segments(row: Sequence[Example]) -> np.ndarray:
-    return np.repeat(np.arange(1, len(row) + 1), [len(example.learn) for example in row])
+    return np.repeat(np.arange(1, len(row) + 1), np.array([len(example.learn) for example in row], int))
 
 
 def _learn(row: Sequence[Example]) -> np.ndarray:

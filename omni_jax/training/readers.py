@@ -86,14 +86,15 @@ def _media(record: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def _with_media(turns: list[dict[str, Any]], media: dict[str, list[Any]]) -> list[dict[str, Any]]:
     left = {kind: iter(items) for kind, items in media.items()}
-    messages = [{**turn, "content": _content(turn["content"], left, media)} for turn in turns]
+    messages = [{**turn, "content": _content(turn["content"], left)} for turn in turns]
     for kind, items in media.items():
         rest = len(list(left[kind]))
-        require(not rest, "record", f"has {len(items)} {LISTS[kind]} but only {len(items) - rest} <{kind}> in its texts")
+        require(not rest, "record", f"its {len(items)} {LISTS[kind]} need as many <{kind}> in its texts, which have "
+                                    f"{len(items) - rest}")
     return messages
 
 
-def _content(content: Any, left: dict[str, Any], media: dict[str, list[Any]]) -> Any:
+def _content(content: Any, left: dict[str, Any]) -> Any:
     if not isinstance(content, str):
         return content
     items = []
@@ -102,6 +103,6 @@ def _content(content: Any, left: dict[str, Any], media: dict[str, list[Any]]) ->
             items += [{"type": "text", "text": piece}] if piece else []
             continue
         item = next(left[piece], None)
-        require(item is not None, "record", f"has more <{piece}> in its texts than {LISTS[piece]} ({len(media[piece])})")
+        require(item is not None, "record", f"its texts have more <{piece}> than it has {LISTS[piece]}; add the rest")
         items.append({"type": piece, piece: item})
     return items if len(items) != 1 or items[0]["type"] != "text" else content
