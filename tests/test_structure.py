@@ -12,6 +12,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Each room may import those before it in its list, beside itself, config.py and errors.py.
 ALLOWED = {"models": {"sharding"}, "data": set(), "weights": {"sharding", "models"},
            "inference": {"sharding", "models", "data", "weights"}, "sharding": set(),
+           "training": {"sharding", "models", "data", "weights", "inference"},
            "config": {"speech_config"}, "speech_config": set(), "errors": set()}
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,7 +64,14 @@ class Prompt:
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioBlocks:
+class Example:
+    """One conversation to learn from. `learn`: bool [T], which tokens of the prompt the model is to write."""
+
+    prompt: Prompt
+    learn: np.ndarray
+
+
+class AudioBlocks(NamedTuple):
     """One call of the audio tower. `mel`: float32 [N, 2 * n_window, M]; `frames`: int32 [N], the valid ones (0 for a
     padding block); `destination`: int32 [N, n_window // 2], see Batch."""
 
@@ -72,8 +80,7 @@ class AudioBlocks:
     destination: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class VisionWindows:
+class VisionWindows(NamedTuple):
     """One call of the vision tower. `pixels`: uint8 [F, W, C, merge * merge, patch values]: F frame pairs, W bins of C
     cells; `cells`: int32 [F, W, C, 3] = (row, column, window id), -1 for padding; `destination`: int32 [F, W, C]."""
 
@@ -107,16 +114,22 @@ def collate(prompts: Sequence[Prompt], config: OmniConfig, max_patches: int = VI
         raise OmniError("batch: holds no prompt; give at least one conversation")
     lengths = np.array([len(prompt.token_ids) for prompt in prompts], np.int32)
     width = token_bucket(int(lengths.max()))
-    token_ids = np.full((len(prompts), width), config.thinker_config.pad_token_id, np.int32)
-    for row, prompt in zip(token_ids, prompts, strict=True):
-        row[: len(prompt.token_ids)] = prompt.token_ids
-    grid, seconds = _grids(prompts)
+    token_ids = pad_rows([prompt.token_ids for prompt in prompts], width, config.thinker_config.pad_token_id)
+    grid, seconds = picture_grids(prompts, bucket(max(len(prompt.pictures) for prompt in prompts)))
     return Batch(token_ids, lengths, grid, seconds, _audio_groups(prompts, config, width, max_blocks, devices),
                  _vision_groups(prompts, config, width, max_patches, devices))
 
 
-def _grids(prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
-    most = bucket(max(len(prompt.pictures) for prompt in prompts))
+def pad_rows(rows: Sequence[np.ndarray], width: int, padding: int) -> np.ndarray:
+    """int32 [B, width]: rows padded on the right."""
+    padded = np.full((len(rows), width), padding, np.int32)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded
+
+
+def picture_grids(prompts: Sequence[Prompt], most: int) -> tuple[np.ndarray, np.ndarray]:
+    """`vision_grid` [B, most, 3] and `seconds_per_grid` [B, most] of a batch."""
     grid = np.zeros((len(prompts), most, 3), np.int32)
     seconds = np.zeros((len(prompts), most), np.float32)
     for b, prompt in enumerate(prompts):
@@ -125,20 +138,41 @@ def _grids(prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
     return grid, seconds
 
 
+def clip_blocks(clip: AudioClip, config: OmniConfig) -> list[AudioClip]:
+    """A clip cut into blocks, which the audio tower treats one by one; a rest too short for a token is left out."""
+    length = 2 * config.thinker_config.audio_config.n_window
+    blocks = []
+    for block, first in enumerate(range(0, len(clip.mel), length)):
+        mel = clip.mel[first : first + length]
+        if tokens := audio_tokens(len(mel)):
+            start = block * (length // 4)
+            blocks.append(AudioClip(mel, clip.positions[start : start + tokens]))
+    return blocks
+
+
+def audio_pieces(prompts: Sequence[Prompt], config: OmniConfig, width: int) -> list[AudioClip]:
+    """The blocks of all clips; positions are those in the flat batch of rows of `width` tokens."""
+    return [AudioClip(block.mel, b * width + block.positions) for b, prompt in enumerate(prompts)
+            for clip in prompt.clips for block in clip_blocks(clip, config)]
+
+
+def audio_blocks(pieces: Sequence[AudioClip], n: int, nowhere: int, config: OmniConfig) -> AudioBlocks:
+    """Blocks as one call of the audio tower, padded to `n`; `nowhere` is the destination of padding."""
+    length = 2 * config.thinker_config.audio_config.n_window
+    mel = np.zeros((n, length, config.thinker_config.audio_config.num_mel_bins), np.float32)
+    frames = np.zeros(n, np.int32)
+    destination = np.full((n, length // 4), nowhere, np.int32)
+    for i, piece in enumerate(pieces):
+        mel[i, : len(piece.mel)], frames[i] = piece.mel, len(piece.mel)
+        destination[i, : len(piece.positions)] = piece.positions
+    return AudioBlocks(mel, frames, destination)
+
+
 def _audio_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, most: int,
                   devices: int) -> tuple[AudioBlocks, ...]:
-    """Clips cut into blocks, which the audio tower treats one by one; a rest too short for a token is left out."""
-    length = 2 * config.thinker_config.audio_config.n_window
-    blocks = []  # (mel [frames, M], destinations [tokens])
-    for b, prompt in enumerate(prompts):
-        for clip in prompt.clips:
-            for block, first in enumerate(range(0, len(clip.mel), length)):
-                mel = clip.mel[first : first + length]
-                if tokens := audio_tokens(len(mel)):
-                    start = block * (length // 4)
-                    blocks.append((mel, b * width + clip.positions[start : start + tokens]))
-    nowhere = len(prompts) * width
-    return tuple(_audio_blocks(blocks[i : i + most], length, nowhere, devices) for i in range(0, len(blocks), most))
+    pieces = audio_pieces(prompts, config, width)
+    groups = [pieces[i : i + most] for i in range(0, len(pieces), most)]
+    return tuple(audio_blocks(group, _padded(len(group), devices), len(prompts) * width, config) for group in groups)
 
 
 def _padded(n: int, devices: int) -> int:
@@ -147,41 +181,39 @@ def _padded(n: int, devices: int) -> int:
     return n + -n % min(devices, power_of_two(n))
 
 
-def _audio_blocks(blocks: list[tuple[np.ndarray, np.ndarray]], length: int, nowhere: int, devices: int) -> AudioBlocks:
-    n = _padded(len(blocks), devices)
-    mel = np.zeros((n, length, blocks[0][0].shape[1]), np.float32)
-    frames = np.zeros(n, np.int32)
-    destination = np.full((n, length // 4), nowhere, np.int32)
-    for i, (piece, positions) in enumerate(blocks):
-        mel[i, : len(piece)], frames[i], destination[i, : len(positions)] = piece, len(piece), positions
-    return AudioBlocks(mel, frames, destination)
+class FramePair(NamedTuple):
+    """Frame pair `index` of a picture whose prompt is row `row` of a batch."""
+
+    picture: Picture
+    index: int
+    row: int
 
 
-def _vision_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, most: int,
-                   devices: int) -> tuple[VisionWindows, ...]:
-    """Frame pairs of all pictures, those with equally many (bucketed) bins stacked up to `most` patches a group."""
-    vision = config.thinker_config.vision_config
-    side, merge = vision.window_cells, vision.spatial_merge_size**2
-    by_bins = defaultdict(list)  # bucketed W -> [(picture, frame pair, row of the batch)]
+def frame_bins(picture: Picture, config: OmniConfig) -> int:
+    """How many bins each frame pair of a picture takes."""
+    return len(window_bins(*picture.grid[1:], config.thinker_config.vision_config.window_cells))
+
+
+def pairs_by_bins(prompts: Sequence[Prompt], config: OmniConfig,
+                  padded: Callable[[int], int]) -> dict[int, list[FramePair]]:
+    """The frame pairs of all pictures by how many bins they are padded to."""
+    pairs = defaultdict(list)
     for b, prompt in enumerate(prompts):
         for picture in prompt.pictures:
-            bins = bucket(len(window_bins(*picture.grid[1:], side)), steps=MEDIA_STEPS)
-            by_bins[bins] += [(picture, f, b) for f in range(picture.grid[0])]
-    groups = []
-    for bins, pairs in sorted(by_bins.items()):
-        room = max(1, most // (bins * side**2 * merge))
-        room = room if room == power_of_two(room) else power_of_two(room) // 2  # so that a full group needs no padding
-        groups += [_vision_windows(pairs[i : i + room], bins, side, width, len(prompts) * width, devices)
-                   for i in range(0, len(pairs), room)]
-    return tuple(groups)
+            pairs[padded(frame_bins(picture, config))] += [FramePair(picture, f, b) for f in range(picture.grid[0])]
+    return pairs
 
 
-def _vision_windows(pairs: list[tuple[Picture, int, int]], bins: int, side: int, width: int,
-                    nowhere: int, devices: int) -> VisionWindows:
-    shape = (_padded(len(pairs), devices), bins, side**2)
-    pixels = np.zeros((*shape, *pairs[0][0].patches.shape[2:]), np.uint8)
-    cells = np.full((*shape, 3), -1, np.int32)
-    destination = np.full(shape, nowhere, np.int32)
+def vision_windows(pairs: Sequence[FramePair], n: int, bins: int, width: int, nowhere: int,
+                   config: OmniConfig) -> VisionWindows:
+    """Frame pairs as one call of the vision tower, padded to `n` of `bins` bins; rows of the batch have `width`
+    tokens, `nowhere` is the destination of padding."""
+    vision = config.thinker_config.vision_config
+    side = vision.window_cells
+    values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    pixels = np.zeros((n, bins, side**2, vision.spatial_merge_size**2, values), np.uint8)
+    cells = np.full((n, bins, side**2, 3), -1, np.int32)
+    destination = np.full((n, bins, side**2), nowhere, np.int32)
     for i, (picture, f, b) in enumerate(pairs):
         _, rows, cols = picture.grid
         layout = window_bins(rows, cols, side)
@@ -191,3 +223,18 @@ def _vision_windows(pairs: list[tuple[Picture, int, int]], bins: int, side: int,
         cells[i, : len(layout)] = layout
         destination[i, bin_, slot] = b * width + picture.positions[f * rows * cols + cell]
     return VisionWindows(pixels, cells, destination)
+
+
+def _vision_groups(prompts: Sequence[Prompt], config: OmniConfig, width: int, most: int,
+                   devices: int) -> tuple[VisionWindows, ...]:
+    """Frame pairs of all pictures, those with equally many (bucketed) bins stacked up to `most` patches a group."""
+    vision = config.thinker_config.vision_config
+    by_bins = pairs_by_bins(prompts, config, lambda bins: bucket(bins, steps=MEDIA_STEPS))
+    groups = []
+    for bins, pairs in sorted(by_bins.items()):
+        room = max(1, most // (bins * vision.window_cells**2 * vision.spatial_merge_size**2))
+        room = room if room == power_of_two(room) else power_of_two(room) // 2  # so that a full group needs no padding
+        calls = [pairs[i : i + room] for i in range(0, len(pairs), room)]
+        groups += [vision_windows(call, _padded(len(call), devices), bins, width, len(prompts) * width, config)
+                   for call in calls]
+    return tuple(groups)

@@ -5,10 +5,11 @@ turn at the end. Media stand where they stand in the content; the processor turn
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omni_jax.errors import OmniError
+from omni_jax.errors import OmniError, require
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 ROLES = ("system", "user", "assistant")
@@ -43,15 +44,36 @@ def render(conversation: Sequence[Mapping[str, Any]]) -> list[Segment]:
     A last message by the assistant stays open, without `<|im_end|>`: the model continues it.
     """
     messages = _messages(conversation)
-    segments: list[Segment] = []
-    if messages[0][0] != "system":
-        segments.append(f"<|im_start|>system\n{DEFAULT_SYSTEM}<|im_end|>\n")
-    return _merge([*segments, *_turns(messages)])
+    return _merge([*_leading(messages), *_turns(messages)])
 
 
 def render_next(messages: Sequence[Mapping[str, Any]]) -> list[Segment]:
     """Text and media that continue a prompt whose reply has been generated, up to but without its end token."""
     return _merge(["<|im_end|>\n", *_turns(_messages(messages))])
+
+
+def render_example(conversation: Sequence[Mapping[str, Any]]) -> list[tuple[Segment, bool]]:
+    """Text and media of a conversation to learn from, up to the end of its last assistant turn, each with whether it is
+    learnt: the texts of assistant turns and the `<|im_end|>` that closes them are.
+
+    What the model writes is apart from what it was given, so that the two are tokenised apart, as when it generates.
+    Sound of an assistant is speech to learn, not to hear, and is left out. Raises OmniError, also if nobody assists.
+    """
+    messages = _messages(conversation)
+    last = max((i for i, (role, _) in enumerate(messages) if role == "assistant"), default=-1)
+    require(last >= 0, "conversation", "has no assistant message, so there is nothing to learn; add the answer")
+    pieces = [(segment, False) for segment in _leading(messages)]
+    for role, content in messages[: last + 1]:
+        learn = role == "assistant"
+        heard = [s for s in content if not (learn and isinstance(s, MediaItem) and s.kind == "audio")]
+        pieces += [(f"<|im_start|>{role}\n", False), *((s, learn and isinstance(s, str)) for s in heard),
+                   ("<|im_end|>", learn), ("\n", False)]
+    groups = itertools.groupby(pieces[:-1], key=lambda piece: piece[1])
+    return [(segment, learn) for learn, group in groups for segment in _merge([segment for segment, _ in group])]
+
+
+def _leading(messages: list[tuple[str, list[Segment]]]) -> list[Segment]:
+    return [] if messages[0][0] == "system" else [f"<|im_start|>system\n{DEFAULT_SYSTEM}<|im_end|>\n"]
 
 
 def _turns(messages: list[tuple[str, list[Segment]]]) -> list[Segment]:

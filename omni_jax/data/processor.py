@@ -21,8 +21,8 @@ from omni_jax.data.audio import (
     time_range,
     to_waveform,
 )
-from omni_jax.data.batch import AudioClip, MediaInfo, Picture, Prompt
-from omni_jax.data.chat_template import MediaItem, Segment, render, render_next
+from omni_jax.data.batch import AudioClip, Example, MediaInfo, Picture, Prompt
+from omni_jax.data.chat_template import MediaItem, Segment, render, render_example, render_next
 from omni_jax.data.image import frame_pairs, image_size, open_image, resize, to_rgb
 from omni_jax.data.sources import Source
 from omni_jax.data.tokenizer import Tokenizer
@@ -39,15 +39,15 @@ TOKEN_FIELDS = {
 
 @dataclasses.dataclass(frozen=True)
 class _Planned:
-    """A medium whose size is known but whose frames or mel are not computed yet.
+    """A text, or a medium whose size is known but whose frames or mel are not computed yet.
 
     `token_ids`: int32 [n] with the marks around; `info`: what went in; `build(offset)` gives its clips and pictures,
     `offset` being where its tokens begin in the prompt.
     """
 
     token_ids: np.ndarray
-    info: tuple[MediaInfo, ...]
-    build: Callable[[int], tuple[list[AudioClip], list[Picture]]]
+    info: tuple[MediaInfo, ...] = ()
+    build: Callable[[int], tuple[list[AudioClip], list[Picture]]] = lambda offset: ([], [])
 
 
 class Processor:
@@ -77,7 +77,9 @@ class Processor:
         rate) or "nominal" (the item's fps, else 2.0, as the reference). Raises OmniError, before frames are decoded
         or mels computed if the prompt is too long.
         """
-        return self._assemble(render(conversation), use_audio_in_video, fps_for_positions, max_new_tokens, 0)
+        plans = self._plans(render(conversation), use_audio_in_video, fps_for_positions)
+        check_context(_draft(plans), self.config, max_new_tokens)
+        return _built(plans)
 
     def next_prompt(self, messages: Sequence[Mapping[str, Any]], use_audio_in_video: bool = False,
                     fps_for_positions: str = "true", max_new_tokens: int = 0, past_tokens: int = 0) -> Prompt:
@@ -85,30 +87,32 @@ class Processor:
 
         Positions count from the first new token. Otherwise as `prompt`.
         """
-        return self._assemble(render_next(messages), use_audio_in_video, fps_for_positions, max_new_tokens, past_tokens)
+        plans = self._plans(render_next(messages), use_audio_in_video, fps_for_positions)
+        check_context(_draft(plans), self.config, max_new_tokens, past_tokens)
+        return _built(plans)
 
-    def _assemble(self, segments: list[Segment], use_audio: bool, fps_for_positions: str, max_new_tokens: int,
-                  past_tokens: int) -> Prompt:
+    def example(self, conversation: Sequence[Mapping[str, Any]], use_audio_in_video: bool = False,
+                fps_for_positions: str = "true", length: int | None = None) -> Example:
+        """A conversation to learn from: its tokens as a model would read and write them, and which of them it writes.
+
+        `length`: tokens at most, if fewer than the context. Raises OmniError, as `prompt` does, also if the
+        conversation has no assistant message.
+        """
+        pieces = render_example(conversation)
+        plans = self._plans([segment for segment, _ in pieces], use_audio_in_video, fps_for_positions)
+        context = self.config.thinker_config.text_config.max_position_embeddings
+        limit = min(length or context, context)
+        check_length(_draft(plans), limit, f"the length of {limit:,}")
+        learn = [np.full(len(plan.token_ids), learn) for plan, (_, learn) in zip(plans, pieces, strict=True)]
+        return Example(_built(plans), np.concatenate(learn))
+
+    def _plans(self, segments: list[Segment], use_audio: bool, fps_for_positions: str) -> list[_Planned]:
         _check_fps_for_positions(fps_for_positions, "fps_for_positions")
-        parts, offset, planned = [], 0, []
-        for segment in segments:
-            if isinstance(segment, str):
-                parts.append(np.array(self.tokenizer.encode(segment), np.int32))
-            else:
-                plan = self._plan(segment, use_audio, fps_for_positions)
-                planned.append((offset, plan))
-                parts.append(plan.token_ids)
-            offset += len(parts[-1])
-        draft = Prompt(np.concatenate(parts), (), (), tuple(info for _, plan in planned for info in plan.info))
-        check_context(draft, self.config, max_new_tokens, past_tokens)
-        clips, pictures = [], []
-        for offset, plan in planned:
-            new_clips, new_pictures = plan.build(offset)
-            clips += new_clips
-            pictures += new_pictures
-        return dataclasses.replace(draft, clips=tuple(clips), pictures=tuple(pictures))
+        return [self._plan(segment, use_audio, fps_for_positions) for segment in segments]
 
-    def _plan(self, item: MediaItem, use_audio: bool, fps_for_positions: str) -> _Planned:
+    def _plan(self, item: Segment, use_audio: bool, fps_for_positions: str) -> _Planned:
+        if isinstance(item, str):
+            return _Planned(np.array(self.tokenizer.encode(item), np.int32))
         if item.kind == "image":
             return self._plan_image(item)
         if item.kind == "audio":
@@ -170,6 +174,20 @@ class Processor:
         return _Planned(tokens, (info, *sound), build)
 
 
+def _draft(plans: Sequence[_Planned]) -> Prompt:
+    """The prompt without its clips and pictures."""
+    return Prompt(np.concatenate([plan.token_ids for plan in plans]), (), (),
+                  tuple(info for plan in plans for info in plan.info))
+
+
+def _built(plans: Sequence[_Planned]) -> Prompt:
+    offset, clips, pictures = 0, [], []
+    for plan in plans:
+        new_clips, new_pictures = plan.build(offset)
+        clips, pictures, offset = clips + new_clips, pictures + new_pictures, offset + len(plan.token_ids)
+    return dataclasses.replace(_draft(plans), clips=tuple(clips), pictures=tuple(pictures))
+
+
 def interleave(grid: tuple[int, int, int], seconds_per_grid: float, audio: int, ids_per_second: int) -> np.ndarray:
     """bool [video tokens + audio tokens]: whether each token of a video with sound is sound.
 
@@ -189,14 +207,18 @@ def check_context(prompt: Prompt, config: OmniConfig, max_new_tokens: int = 0, p
     """Raises OmniError, saying what would fit, if prompt, reply and `past_tokens` do not fit into the context."""
     context = config.thinker_config.text_config.max_position_embeddings
     limit = context - max_new_tokens - past_tokens
+    check_length(prompt, limit, f"the {max(limit, 0):,} that the context of {context:,} leaves beside {past_tokens:,} "
+                                f"earlier tokens and {max_new_tokens:,} for the reply")
+
+
+def check_length(prompt: Prompt, limit: int, room: str) -> None:
+    """Raises OmniError, saying what would fit, if the prompt has more than `limit` tokens; `room` names the limit."""
     total = len(prompt.token_ids)
     if total <= limit:
         return
     counts = {kind: sum(i.tokens for i in prompt.media if i.kind == kind) for kind in ("image", "video", "audio")}
     words = {"image": "pictures", "video": "video", "audio": "sound"}
     parts = [f"{total - sum(counts.values()):,} of text", *(f"{n:,} of {words[k]}" for k, n in counts.items() if n)]
-    room = f"the {max(limit, 0):,} that the context of {context:,} leaves beside {past_tokens:,} earlier tokens and " \
-           f"{max_new_tokens:,} for the reply"
     raise OmniError(f"prompt: {total:,} tokens ({', '.join(parts)}) exceed {room}; "
                     f"{_what_fits(prompt.media, counts, total - limit)}")
 

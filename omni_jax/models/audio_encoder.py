@@ -64,10 +64,11 @@ class AudioEncoder(nnx.Module):
         self.proj = Linear(rngs, (D,), (config.output_dim,), (None, "embed"), dtype, bias=True)
         self.bos_eos = _Unused(rngs, config.output_dim, dtype)
 
-    def __call__(self, mel: jax.Array, frames: jax.Array) -> jax.Array:
+    def __call__(self, mel: jax.Array, frames: jax.Array, remat: str = "none") -> jax.Array:
         """mel [B, 2 * n_window, M] in blocks, zero after the end; frames int32 [B]: real mel frames of each block.
 
         Returns [B, n_window / 2, D]; block b has ((frames - 1) // 2 + 1) // 2 real vectors, the rest is padding.
+        remat: see layers.each.
         """
         dtype, D = self.proj.weight.dtype, self.config.d_model
         axis = media_axis(mel.shape[0] * self.config.n_window, D, self.config.encoder_ffn_dim)
@@ -78,7 +79,7 @@ class AudioEncoder(nnx.Module):
         h = gelu(self.conv2(h))
         h = constrain(h + sinusoids(self.config.n_window, D).astype(dtype), axis, None, None)
         mask = (jnp.arange(self.config.n_window) < ((frames - 1) // 2 + 1)[:, None])[:, None]
-        h = each(self.layers, self.config.encoder_layers, lambda layer, _, x: layer(x, mask, axis), h)
+        h = each(self.layers, self.config.encoder_layers, lambda layer, _, x: layer(x, mask, axis), h, remat)
         h = (h[:, 0::2] + h[:, 1::2]) / 2
         return self.proj(self.post_norm(h))
 

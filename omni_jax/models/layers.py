@@ -34,21 +34,48 @@ class Linear(nnx.Module):
             self.bias = param(rngs, initializers.zeros, outputs, axes, dtype)
 
     def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
-        weight, n = self.weight[...], self.contracted
-        batch, outputs = x.shape[: x.ndim - n], weight.shape[: weight.ndim - n]
-        if on_one_device():
-            # As matrices: with head axes apart, XLA transposes the whole weight at every call on a CPU. (On a mesh
-            # the merged axis could not be split as the two are.)
-            x, weight, n = x.reshape(*batch, -1), weight.reshape(math.prod(outputs), -1), 1
-        dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
-        plain = lambda x, weight: jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
-        if weight.dtype == jnp.bfloat16:
-            cpu = lambda x, weight: _widened_product(x, weight, n).astype(preferred or x.dtype)
-            y = jax.lax.platform_dependent(x, weight, cpu=cpu, default=plain)
-        else:
-            y = plain(x, weight)
-        y = y.reshape(*batch, *outputs)
-        return y + self.bias[...] if hasattr(self, "bias") else y
+        y = product(x, self.weight[...], self.contracted, preferred)
+        y = y + self.bias[...] if hasattr(self, "bias") else y
+        return y + self.lora(x, preferred) if hasattr(self, "lora") else y
+
+
+class Lora(nnx.Module):
+    """A low-rank addition to a Linear, kept as its attribute `lora`: x -> scale * b (a x); a [rank, *inputs],
+    b [*outputs, rank]. Where the weight of the Linear is a stack of layers, so are these.
+
+    Source: Hu et al., 2021, section 4.1 (scale is alpha / rank). What a and b start from: training.lora.fresh.
+    """
+
+    def __init__(self, linear: Linear, rank: int, scale: float):
+        weight, self.scale, self.contracted = linear.weight, scale, linear.contracted
+        axes, zeros, rngs = weight.get_metadata()["out_sharding"], initializers.zeros, nnx.Rngs(0)
+        stacked, outputs = int(axes[0] == "layers"), weight.ndim - self.contracted
+        split = lambda values: (values[:stacked], values[stacked:outputs], values[outputs:])
+        (layers, outs, ins), (layers_axes, outs_axes, ins_axes) = split(weight.shape), split(axes)
+        self.a = param(rngs, zeros, (*layers, rank, *ins), (*layers_axes, None, *ins_axes), weight.dtype)
+        self.b = param(rngs, zeros, (*layers, *outs, rank), (*layers_axes, *outs_axes, None), weight.dtype)
+
+    def __call__(self, x: jax.Array, preferred: Any = None) -> jax.Array:
+        return product(product(x, self.a[...], self.contracted), self.b[...], 1, preferred) * self.scale
+
+
+def product(x: jax.Array, weight: jax.Array, contracted: int, preferred: Any = None) -> jax.Array:
+    """x [..., *inputs], weight [*outputs, *inputs] -> [..., *outputs] in the dtype `preferred`, over the last
+    `contracted` axes of both."""
+    n = contracted
+    batch, outputs = x.shape[: x.ndim - n], weight.shape[: weight.ndim - n]
+    if on_one_device():
+        # As matrices: with head axes apart, XLA transposes the whole weight at every call on a CPU. (On a mesh
+        # the merged axis could not be split as the two are.)
+        x, weight, n = x.reshape(*batch, -1), weight.reshape(math.prod(outputs), -1), 1
+    dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
+    plain = lambda x, weight: jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
+    if weight.dtype == jnp.bfloat16:
+        cpu = lambda x, weight: _widened_product(x, weight, n).astype(preferred or x.dtype)
+        y = jax.lax.platform_dependent(x, weight, cpu=cpu, default=plain)
+    else:
+        y = plain(x, weight)
+    return y.reshape(*batch, *outputs)
 
 
 def _widened_product(x: jax.Array, weight: jax.Array, contracted: int) -> jax.Array:
@@ -154,19 +181,28 @@ def stack(layer: type, rngs: nnx.Rngs, count: int, *args: Any, scanned: bool = T
     return build(rngs.split(count))
 
 
-def each(layers: nnx.Module, count: int, step: Callable, carry: Any) -> Any:
+def each(layers: nnx.Module, count: int, step: Callable, carry: Any, remat: str = "none") -> Any:
     """carry = step(layer, index, carry) for each of `count` layers: one scan, or unrolled for a list of layers.
 
     A scan compiles one layer, but CPUs and GPUs copy each layer's weights out of the stack before they multiply,
-    which costs a decode step two to three times its time. (TPUs read them in place.)
+    which costs a decode step two to three times its time. (TPUs read them in place.) remat: what a backward pass
+    computes again, layer by layer: "none", "dots" (all but products of weights) or "full" (all).
     """
     if isinstance(layers, nnx.List):
         for index, layer in enumerate(layers):
-            carry = step(layer, index, carry)
+            graphdef, weights = nnx.split(layer)
+            body = lambda weights, carry, graphdef=graphdef, index=index: step(nnx.merge(graphdef, weights), index,
+                                                                               carry)
+            carry = _rematerialized(body, remat, in_loop=False)(weights, carry)
         return carry
     graphdef, weights = nnx.split(layers)
+    body = lambda carry, scanned: (step(nnx.merge(graphdef, scanned[0]), scanned[1], carry), None)
+    return jax.lax.scan(_rematerialized(body, remat, in_loop=True), carry, (weights, jnp.arange(count)))[0]
 
-    def body(carry, scanned):
-        return step(nnx.merge(graphdef, scanned[0]), scanned[1], carry), None
 
-    return jax.lax.scan(body, carry, (weights, jnp.arange(count)))[0]
+def _rematerialized(body: Callable, remat: str, in_loop: bool) -> Callable:
+    if remat == "none":
+        return body
+    policy = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}[remat]
+    # A loop of its own keeps XLA from merging both computations; without one it must be told.
+    return jax.checkpoint(body, policy=policy, prevent_cse=not in_loop)

@@ -11,22 +11,26 @@ from omni_jax.config import ThinkerConfig
 
 
 def position_ids(config: ThinkerConfig, token_ids: jax.Array, lengths: jax.Array, vision_grid: jax.Array,
-                 seconds_per_grid: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
+                 seconds_per_grid: jax.Array, start: jax.Array,
+                 segments: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """Ids int32 [3, B, T] (time, height, width; padding gets 1) and the next id int32 [B].
 
     token_ids int32 [B, T], padded on the right to lengths [B]; vision_grid int32 [B, I, 3]: frame pairs, rows and
     columns of cells of each picture and video in the order of their start tokens; seconds_per_grid float32 [B, I]
-    (0 for pictures); start int32 [B]: the id of the first token (0, or where an earlier turn ended).
+    (0 for pictures); start int32 [B]: the id of the first token (0, or where an earlier turn ended); segments int32
+    [B, T]: where several conversations share a row, their numbers, and each begins at `start` again.
 
     Follows get_rope_index of transformers. Decoding goes on from the greatest id + 1 (as in 4.52.4, with which the
     weights were released), which differs from the last id + 1 when a video outlasts its own sound.
     """
-    ids, following = jax.vmap(lambda *row: _row(config, *row))(token_ids, lengths, vision_grid, seconds_per_grid, start)
+    rows = (token_ids, lengths, vision_grid, seconds_per_grid, start, jnp.zeros_like(token_ids)
+            if segments is None else segments)
+    ids, following = jax.vmap(lambda *row: _row(config, *row))(*rows)
     return jnp.moveaxis(ids, 1, 0), following
 
 
-def _row(config: ThinkerConfig, token_ids, length, grid, seconds, start):
-    """One row: token_ids [T], grid [I, 3], seconds [I] -> ids [3, T], next id []."""
+def _row(config: ThinkerConfig, token_ids, length, grid, seconds, start, segments):
+    """One row: token_ids [T], grid [I, 3], seconds [I], segments [T] -> ids [3, T], next id []."""
     valid = jnp.arange(token_ids.shape[0]) < length
     seen = valid & ((token_ids == config.image_token_index) | (token_ids == config.video_token_index))
     heard = valid & (token_ids == config.audio_token_index)
@@ -35,9 +39,16 @@ def _row(config: ThinkerConfig, token_ids, length, grid, seconds, start):
     medium = seen | heard
     last = medium & ~jnp.append(medium[1:], False)
     step = jnp.where(medium, jnp.where(last, size, 0), 1 - _shares_id(config, token_ids))
-    base = start + jnp.cumsum(step) - step
+    base = jnp.cumsum(step) - step
+    base = start + base - _at_first(segments, base)
     ids = jnp.where(valid, base + jnp.where(medium, local, 0), 1)
     return ids.astype(jnp.int32), (jnp.max(jnp.where(valid, ids, -1)) + 1).astype(jnp.int32)
+
+
+def _at_first(segments, rising):
+    """What `rising` (never falling, from 0) is at the first token of each token's segment."""
+    first = jnp.append(True, segments[1:] != segments[:-1])
+    return jax.lax.cummax(jnp.where(first, rising, 0))
 
 
 def _shares_id(config: ThinkerConfig, token_ids):

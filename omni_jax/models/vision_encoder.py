@@ -109,11 +109,11 @@ class VisionEncoder(nnx.Module):
         self.layers = stack(VisionLayer, rngs, config.depth, config, dtype, scanned=scanned)
         self.merger = PatchMerger(rngs, config, dtype)
 
-    def __call__(self, pixels: jax.Array, cells: jax.Array) -> jax.Array:
+    def __call__(self, pixels: jax.Array, cells: jax.Array, remat: str = "none") -> jax.Array:
         """pixels uint8 [F, W, C, m * m, colours * frames * height * width of a patch]: F frame pairs of W bins of
         C cells of m * m patches; cells int32 [F, W, C, 3]: row, column and window of each cell, -1 for padding.
 
-        Returns [F, W, C, D], one vector a cell, in the order of the cells.
+        Returns [F, W, C, D], one vector a cell, in the order of the cells. remat: see layers.each.
         """
         F, W, C, patches, _ = pixels.shape
         merge = self.config.spatial_merge_size
@@ -128,5 +128,5 @@ class VisionEncoder(nnx.Module):
         is_full = lambda index: full[index] if isinstance(index, int) else jnp.array(full)[index]
         axis = media_axis(F * W * C * patches, self.config.hidden_size, 1.5 * self.config.intermediate_size)
         x = each(self.layers, self.config.depth,
-                 lambda layer, index, x: layer(x, turn, window, is_full(index), axis), _laid(x, axis))
+                 lambda layer, index, x: layer(x, turn, window, is_full(index), axis), _laid(x, axis), remat)
         return self.merger(x.reshape(F, W, C, patches, -1))

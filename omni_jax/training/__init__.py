@@ -1,0 +1,1 @@
+"""Training: stages, data, losses and the one loop that runs them."""

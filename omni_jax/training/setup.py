@@ -1,0 +1,91 @@
+"""From a configuration to a run that is ready to start: everything is checked before any weight is read."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from omni_jax import sharding
+from omni_jax.config import OmniConfig
+from omni_jax.data.processor import Processor
+from omni_jax.errors import OmniError
+from omni_jax.inference.loading import keep_compiled_programs
+from omni_jax.inference.networks import abstract_networks
+from omni_jax.training import lora, objectives
+from omni_jax.training.config import TrainConfig
+from omni_jax.training.optimizer import make_optimizer
+from omni_jax.training.parts import learning, split, typed
+from omni_jax.training.step import Params, Plan, TrainState, first_state, state_of
+from omni_jax.weights import load_params
+from omni_jax.weights.names import leaves, nest
+
+AbstractParams = dict[str, jax.ShapeDtypeStruct]  # by path
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run's static plan, its mesh, its processor, and its parameters as they will be laid out. `abstract`: the state;
+    `frozen`: what does not learn."""
+
+    plan: Plan
+    mesh: Mesh
+    processor: Processor
+    abstract: TrainState
+    shardings: TrainState
+    frozen: AbstractParams
+
+    @property
+    def rows(self) -> int:
+        """Rows of a micro-batch over all devices."""
+        return self.plan.run.batch_size // self.plan.run.accumulate
+
+
+def prepare(run: TrainConfig) -> Setup:
+    """Checks a run's configuration against its checkpoint. Raises OmniError."""
+    directory = Path(run.model)
+    if not directory.is_dir():
+        raise OmniError(f"model: {directory} is not a directory; give a checkpoint's directory")
+    keep_compiled_programs()
+    config = OmniConfig.load(directory)
+    processor = Processor.load(directory, config)
+    mesh = _mesh(run)
+    plan, params, frozen = plan_of(run, config, mesh)
+    return Setup(plan, mesh, processor, *state_of(plan, params), frozen)
+
+
+def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, AbstractParams, AbstractParams]:
+    """(the static plan, what learns, what is frozen) of a run on a mesh. Raises OmniError."""
+    objective = objectives.find(run.objective)
+    # Stacked on every platform: unlike a decode step's, these passes are long beside the copy of a layer's weights.
+    networks = abstract_networks(config, mesh, jnp.dtype(run.dtype), scanned=True, names=objective.networks)
+    if missing := set(objective.networks) - networks.keys():
+        raise OmniError(f"{run.model}: has no {' and no '.join(sorted(missing))}; objective {run.objective!r} needs it")
+    if run.lora:
+        networks = lora.adapted(networks, run.lora, mesh)
+    abstract = {name: tree for name, (_, tree) in networks.items()}
+    learns = learning((path for path, _ in leaves(abstract)), ("*/lora/*",) if run.lora else run.train)
+    params, frozen = split(typed(abstract, learns, run.dtype), learns)
+    graphdefs = {name: graphdef for name, (graphdef, _) in networks.items()}
+    return Plan(run, config, graphdefs, objective, make_optimizer(run.optimizer, run.steps)), params, frozen
+
+
+def load(setup: Setup, progress: bool = False) -> tuple[TrainState, Params]:
+    """(the state before the first step, the frozen parameters), from the run's checkpoint."""
+    run, learnt = setup.plan.run, setup.abstract.params
+    wanted = lora.without({**learnt, **setup.frozen})
+    found = dict(leaves(load_params(run.model, setup.plan.config, nest(wanted), progress)))
+    params, frozen = split({**found, **lora.fresh(learnt, run.seed)}, set(learnt))
+    return first_state(setup.plan, params, setup.shardings), frozen
+
+
+def load_frozen(setup: Setup, progress: bool = False) -> Params:
+    """The frozen parameters alone, for a run that goes on from its own checkpoint."""
+    return load(setup, progress)[1] if setup.frozen else {}
+
+
+def _mesh(run: TrainConfig) -> Mesh:
+    if run.mesh is not None:
+        return sharding.make_mesh(run.mesh)
+    return sharding.make_mesh(f"fsdp={len(jax.devices())}")  # weights and moments in parts, rows in parts

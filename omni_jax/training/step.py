@@ -1,0 +1,107 @@
+"""The train step: one pure, jitted function of state, frozen parameters and a batch of micro-batches."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from omni_jax.config import OmniConfig
+from omni_jax.training.batch import TrainBatch
+from omni_jax.training.config import TrainConfig
+from omni_jax.training.objectives import Objective
+from omni_jax.training.optimizer import global_norm, schedule, state_shardings
+from omni_jax.weights.names import nest
+
+Params = dict[str, jax.Array]  # by path, as in "thinker/decoder/norm/scale"
+
+
+class TrainState(NamedTuple):
+    """What learning changes. params: float32."""
+
+    step: jax.Array  # int32 []: steps done
+    params: Params
+    optimizer: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The static half of a run: networks by name, what is minimised, and how."""
+
+    run: TrainConfig
+    config: OmniConfig
+    graphdefs: dict[str, nnx.GraphDef]
+    objective: Objective
+    optimizer: optax.GradientTransformation
+
+    def sums(self, params: Params, frozen: Params, batch: TrainBatch) -> dict[str, jax.Array]:
+        """The objective's sums over one micro-batch, computed in the run's dtype."""
+        dtype = jnp.dtype(self.run.dtype)
+        tree = nest({path: leaf.astype(dtype) for path, leaf in sorted({**frozen, **params}.items())})
+        models = {name: nnx.merge(self.graphdefs[name], tree[name]) for name in self.objective.networks}
+        return self.objective.sums(models, self.config, self.run, batch)
+
+
+def state_of(plan: Plan, params: Params) -> tuple[TrainState, TrainState]:
+    """(abstract state, its shardings) for abstract float32 parameters with shardings."""
+    mesh = next(iter(params.values())).sharding.mesh
+    replicated = NamedSharding(mesh, PartitionSpec())
+    shardings = TrainState(replicated, {path: leaf.sharding for path, leaf in params.items()},
+                           state_shardings(plan.optimizer, params, replicated))
+    shapes = TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(plan.optimizer.init, params))
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return jax.tree.map(place, shapes, shardings), shardings
+
+
+def first_state(plan: Plan, params: Params, shardings: TrainState) -> TrainState:
+    """The state before the first step. `params` are used up."""
+    init = lambda params: TrainState(jnp.zeros((), jnp.int32), params, plan.optimizer.init(params))
+    return jax.jit(init, out_shardings=shardings, donate_argnums=0)(params)
+
+
+def make_train_step(plan: Plan, shardings: TrainState) -> Callable:
+    """step(state, frozen, batch [A, …]) -> (state, metrics float32 []): the gradient of loss / weight, both summed over
+    the A micro-batches, and one update. The state is donated and comes back in the same layout."""
+
+    def micro(params, frozen, batch):
+        sums = plan.sums(params, frozen, batch)
+        return sums["loss"], sums
+
+    gradient = jax.grad(micro, has_aux=True)
+
+    def step(state: TrainState, frozen: Params, batch: TrainBatch):
+        one = lambda batch: gradient(state.params, frozen, batch)
+        if batch.token_ids.shape[0] == 1:
+            grads, sums = one(jax.tree.map(lambda x: x[0], batch))
+        else:
+            grads, sums = _accumulated(one, batch)
+        weight = jnp.maximum(sums["weight"], 1e-6)
+        grads = jax.tree.map(lambda g, s: jax.lax.with_sharding_constraint(g / weight, s), grads, shardings.params)
+        updates, optimizer = plan.optimizer.update(grads, state.optimizer, state.params)
+        metrics = {name: value / weight for name, value in sums.items() if name != "weight"}
+        metrics |= {"weight": sums["weight"], "grad_norm": global_norm(grads),
+                    "learning_rate": schedule(plan.run.optimizer, plan.run.steps)(state.step)}
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), optimizer), metrics
+
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def _accumulated(one: Callable, batch: TrainBatch):
+    """Gradients and sums of all micro-batches, added in float32 by a scan."""
+    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], batch))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.scan(lambda carry, part: (jax.tree.map(jnp.add, carry, one(part)), None), zeros, batch)[0]
+
+
+def make_eval_step(plan: Plan) -> Callable:
+    """sums(params, frozen, batch [A, …]) -> the objective's sums over all micro-batches."""
+
+    def evaluate(params, frozen, batch):
+        total = jax.lax.map(lambda part: plan.sums(params, frozen, part), batch)
+        return jax.tree.map(lambda x: x.sum(0), total)
+
+    return jax.jit(evaluate)
