@@ -35,7 +35,7 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: b
     directory = Path(path)
     if not directory.is_dir():
         raise OmniError(f"{directory}: is not a directory; give a checkpoint's directory")
-    _keep_compiled_programs()
+    keep_compiled_programs()
     dtype = _dtype(dtype)
     config = OmniConfig.load(directory)
     kv_heads = config.thinker_config.text_config.num_key_value_heads
@@ -82,7 +82,7 @@ def _dtype(name: Any) -> np.dtype:
     return dtype
 
 
-def _keep_compiled_programs() -> None:
+def keep_compiled_programs() -> None:
     """XLA's programs are kept on disk, unless the user has said where or said no."""
     if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         try:

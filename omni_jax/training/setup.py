@@ -11,6 +11,7 @@ from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.data.processor import Processor
 from omni_jax.errors import OmniError
+from omni_jax.inference.loading import keep_compiled_programs
 from omni_jax.inference.networks import abstract_networks
 from omni_jax.training import lora, objectives
 from omni_jax.training.config import TrainConfig
@@ -46,6 +47,7 @@ def prepare(run: TrainConfig) -> Setup:
     directory = Path(run.model)
     if not directory.is_dir():
         raise OmniError(f"model: {directory} is not a directory; give a checkpoint's directory")
+    keep_compiled_programs()
     config = OmniConfig.load(directory)
     processor = Processor.load(directory, config)
     mesh = _mesh(run)
@@ -56,7 +58,8 @@ def prepare(run: TrainConfig) -> Setup:
 def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, AbstractParams, AbstractParams]:
     """(the static plan, what learns, what is frozen) of a run on a mesh. Raises OmniError."""
     objective = objectives.find(run.objective)
-    networks = abstract_networks(config, mesh, jnp.dtype(run.dtype), names=objective.networks)
+    # Stacked on every platform: unlike a decode step's, these passes are long beside the copy of a layer's weights.
+    networks = abstract_networks(config, mesh, jnp.dtype(run.dtype), scanned=True, names=objective.networks)
     if missing := set(objective.networks) - networks.keys():
         raise OmniError(f"{run.model}: has no {' and no '.join(sorted(missing))}; objective {run.objective!r} needs it")
     if run.lora:

@@ -127,7 +127,7 @@ def test_a_user_without_a_home_keeps_no_programs(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        facade._keep_compiled_programs()
+        facade.keep_compiled_programs()
         assert jax.config.jax_compilation_cache_dir is None
     finally:
         jax.config.update("jax_compilation_cache_dir", kept)
