@@ -106,6 +106,13 @@ class Embedding(nnx.Module):
         return table[jnp.tile(token_ids.reshape(1), 2)][:1].reshape(*token_ids.shape, -1)
 
 
+def logits(head: Linear | Embedding, hidden: jax.Array) -> jax.Array:
+    """hidden [..., D] -> float32 [..., V], by a head of its own or by the table of the embeddings."""
+    if isinstance(head, Linear):
+        return head(hidden, preferred=jnp.float32)
+    return jnp.einsum("...d,vd->...v", hidden, head.weight[...], preferred_element_type=jnp.float32)
+
+
 class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis; statistics in float32, the scale in the weight's dtype."""
 
