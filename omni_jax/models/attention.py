@@ -43,6 +43,9 @@ def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array)
     """q [B, T, N, H], k and v [B, K, T, H], segments int32 [B, T] -> [B, T, N, H]: each position reads itself and the
     earlier ones of its own segment. Padding may be a segment as well."""
     B, T, N, _ = q.shape
+    split = kernels.split(q, k, "batch")
+    if kernel := kernels.choose_packed(q, split):
+        return (kernels.by_splash if kernel == "splash" else kernels.packed_by_cudnn)(q, k, v, segments, split)
     stripes = math.gcd(T, STRIPES) if B * N * T * T >= CPU_SCORES else 1
 
     def stripe(end):
