@@ -100,10 +100,12 @@ class Steps(grain.DatasetIterator):
         self._totals = dict.fromkeys(("examples", "tokens", "learnt_tokens", "broken"), 0)
 
     def get_state(self) -> dict[str, Any]:
-        return {"next": self._next, "waiting": [position for position, _ in self._waiting],
+        return {"epoch": self._epoch, "next": self._next, "waiting": [position for position, _ in self._waiting],
                 "totals": dict(self._totals), "broken": list(self._broken)}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        require(state["epoch"] == self._epoch, "data", f"a pass over the manifests had {state['epoch']:,} examples and "
+                f"now has {self._epoch:,}; restore the manifests or start a new run")
         self._close_items()
         self._next, self._totals, self._broken = state["next"], dict(state["totals"]), list(state["broken"])
         self._waiting = [(position, self._stream[position]) for position in state["waiting"]]
