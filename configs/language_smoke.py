@@ -2,12 +2,9 @@
 
     python -m tools.train configs/language_smoke.py --workdir out/smoke/language
 
-Expect …
+Expect EXPECT_language
 """
 
-from configs.stages import LANGUAGE, SMOKE, smoke
-from omni_jax.training.config import MediaBudget, Source
+from configs.stages import LANGUAGE, TEXTS, smoke
 
-config = smoke("model", train=LANGUAGE, **{
-    "data.train": (Source(f"{SMOKE}/data/train_texts.jsonl"),),
-    "data.held_out": (Source(f"{SMOKE}/data/held_out_texts.jsonl"),), "data.media": MediaBudget()})
+config = smoke("model", train=LANGUAGE, **TEXTS)

@@ -8,4 +8,4 @@ made, so the loss to expect is not known; tools.compile_report computes what it 
 
 from configs.stages import low_rank, released
 
-config = low_rank(released("7b"))
+config = low_rank(released("7b", batch_size=16, accumulate=16))
