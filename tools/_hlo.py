@@ -292,7 +292,7 @@ def _wire(kind: str, where: Computation, instruction: Instruction) -> Cost:
 
 
 def _group(attributes: str) -> int:
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes)
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes)
     if named:
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named.group(1)))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named.group(2)))

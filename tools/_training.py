@@ -21,6 +21,7 @@ PHASES = {
     "train-32k": "the same with 32,768 tokens",
     "train-lora": "a training step of low-rank adapters on the frozen decoder, rows of 8,192 tokens",
 }
+LENGTHS = {"train-8k": 8192, "train-32k": 32768, "train-lora": 8192}
 COLUMNS = (("target", "10s"), ("mesh", "5s"), ("phase", "10s"), ("remat", "5s"), ("rows", "4s"), ("fits", "4s"),
            ("params", "6s"), ("optim", "5s"), ("grads", "5s"), ("temp", "5s"), ("total", "5s"), ("of GB", "6s"),
            ("TFLOP", "7s"), ("model", "7s"), ("GB", "7s"), ("coll", "6s"), ("GB sent", "7s"), ("ms", "7s"),
@@ -39,7 +40,7 @@ class TrainStep(Step):
 def train_step(config: OmniConfig, mesh: Mesh, phase: str, rows: int, remat: str) -> tuple[Model, TrainStep]:
     """The step of one of PHASES with so many rows a device (of data and fsdp), text alone; in no mesh's context. The
     model's params are all that the run keeps, but for the optimizer's state. Raises OmniError."""
-    length = 32768 if phase == "train-32k" else 8192
+    length = LENGTHS[phase]
     lora = LoraConfig() if phase == "train-lora" else None
     batch_size = rows * mesh.shape["data"] * mesh.shape["fsdp"]
     run = TrainConfig("", DataConfig((Source("none"),), length=length), lora=lora, batch_size=batch_size, remat=remat)
