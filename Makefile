@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= out/random
 
-.PHONY: run test test-slow test-full-size lint parity bench clean
+.PHONY: run test test-slow test-full-size lint parity bench train-smoke clean
 
 run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks; see out/
 	$(BIN)/python -m tools.demo --out out
@@ -26,6 +26,28 @@ parity: .venv/test $(MODEL)  ## MODEL=directory against the PyTorch reference
 
 bench: .venv/test  ## beside the PyTorch reference, in one run
 	$(BIN)/python -m tools.benchmark
+
+STAGES := language adapters encoders all long tuning lora
+train-smoke: .venv/run $(STAGES:%=out/smoke/%_model)  ## every stage in small, one after the other; see out/smoke/*/curves.png
+
+# A stage starts from the model that the one before it left (see configs/stages.py); what has been made is kept.
+out/smoke/%_model: | out/smoke/data out/smoke/model
+	$(BIN)/python -m tools.train configs/$*_smoke.py --workdir out/smoke/$*
+	$(BIN)/python -m tools.export out/smoke/$* $@
+
+out/smoke/adapters_model: | out/smoke/language_model
+out/smoke/encoders_model: | out/smoke/adapters_model
+out/smoke/all_model: | out/smoke/encoders_model
+out/smoke/long_model: | out/smoke/all_model
+out/smoke/tuning_model out/smoke/lora_model: | out/smoke/long_model
+
+out/smoke/data: | .venv/run
+	mkdir -p out/smoke
+	$(BIN)/python -m tools.smoke_data out/smoke/data --train 2000 --held-out 240
+
+out/smoke/model: | .venv/run
+	mkdir -p out/smoke
+	$(BIN)/python -m tools.random_checkpoint configs/smoke.json out/smoke/model --gain 0.8 --dtype float32
 
 # Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
 out/random: | .venv/run

@@ -87,7 +87,7 @@ def to_batch(rows: Sequence[Sequence[Example]], length: int, config: OmniConfig,
     """Rows of examples, which must fit, as arrays of `length` tokens and the media budget's shapes."""
     prompts = [join([example.prompt for example in row]) for row in rows]
     nowhere = len(rows) * length
-    grid, seconds = picture_grids(prompts, media.pictures)
+    grid, seconds = picture_grids(prompts, max(1, media.pictures))  # the builder of positions looks one up
     pieces = audio_pieces(prompts, config, length)
     pairs = pairs_by_bins(prompts, config, lambda bins: _class(bins, media))
     return TrainBatch(

@@ -1,0 +1,122 @@
+"""The examples of an evaluation: lines of a manifest, checked before a model is loaded."""
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from omni_jax.data import chat_template
+from omni_jax.errors import OmniError, require
+from omni_jax.training.boxes import parse_boxes
+from omni_jax.training.config import Source
+from omni_jax.training.manifests import Line, Manifest
+from omni_jax.training.metrics import METRICS, Answer
+from omni_jax.training.texts import LETTERS
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """question: the messages before the reply. answer: what is known of the right one. size: (width, height) of the
+    picture on which its boxes were drawn, None: as the model sees it."""
+
+    id: str
+    question: tuple[dict[str, Any], ...]
+    answer: Answer
+    metrics: tuple[str, ...]
+    size: tuple[float, float] | None = None
+
+
+def read(source: Source, metrics: Sequence[str] = (), system: str | None = None,
+         limit: int | None = None) -> tuple[list[Example], dict[str, str]]:
+    """The first `limit` examples of a manifest, and what is wrong with those that cannot be used: {where: sentence}.
+
+    metrics: instead of those that the lines name. system: of conversations without a system message. Raises OmniError.
+    """
+    examples: dict[str, Example] = {}
+    broken: dict[str, str] = {}
+    for line in itertools.islice(Manifest(source), limit):
+        try:
+            example = _example(line, tuple(metrics), system)
+            require(example.id not in examples, f"id {example.id}", "stands twice; give each line its own")
+            examples[example.id] = example
+        except OmniError as error:
+            broken[line.name] = str(error)
+    return list(examples.values()), broken
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Raises OmniError for an unknown metric, with the nearest."""
+    for name in names:
+        near = difflib.get_close_matches(str(name), METRICS, 1, 0.0)
+        require(name in METRICS, "metric", f"there is no {name!r}, did you mean {''.join(near)!r}? "
+                                           f"There are {', '.join(METRICS)}")
+
+
+def _example(line: Line, metrics: tuple[str, ...], system: str | None) -> Example:
+    messages, record = line.conversation(), line.record()
+    chat_template.validate(messages)
+    fields = record if isinstance(record, dict) else {}
+    reference = _text(messages.pop()) if messages[-1]["role"] == "assistant" else None
+    require(bool(messages), "messages", "hold no question before the assistant's reply")
+    if system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    answer = _answer(fields, reference)
+    size = None if fields.get("size") is None else _numbers(fields["size"], (2,), "size")
+    require(size is None or min(size) > 0, "size", "must be the width and height of a picture in pixels")
+    wanted = metrics or _strings(fields, "metric") or (("choice",) if answer.choices else ("exact",))
+    check_metrics(wanted)
+    _try(answer, wanted)
+    name = fields.get("id", line.name.rpartition(":")[2])
+    return Example(str(name), tuple(messages), answer, wanted, size)
+
+
+def _answer(fields: dict[str, Any], reference: str | None) -> Answer:
+    references = _strings(fields, "answers") or (() if reference is None else (reference,))
+    choices = _strings(fields, "choices")
+    require(len(choices) <= len(LETTERS), "choices", f"are more than {len(LETTERS)}")
+    return Answer(references=references, choices=choices, boxes=_boxes(fields) or tuple(parse_boxes(reference or "")),
+                  tolerance=_numbers(fields.get("tolerance", 0), (), "tolerance"))
+
+
+def _try(answer: Answer, metrics: Sequence[str]) -> None:
+    """Raises OmniError if the example lacks what its metrics want; better now than after the reply."""
+    tried = dataclasses.replace(answer, choice_losses=(0.0,) * len(answer.choices))
+    for name in metrics:
+        for field in METRICS[name].wants:
+            more = ": a last message by the assistant, or answers" if field == "references" else ""
+            require(bool(getattr(answer, field)), name, f"wants {field}{more}")
+        METRICS[name].statistics(tried)
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    texts = [item if isinstance(item, str) else item.get("text") for item in content]
+    return "".join(text for text in texts if isinstance(text, str))  # spoken replies have their sound beside the text
+
+
+def _strings(fields: dict[str, Any], field: str) -> tuple[str, ...]:
+    given = fields.get(field) or ()
+    given = (given,) if isinstance(given, str) else given
+    require(isinstance(given, (list, tuple)) and all(isinstance(each, str) for each in given), field,
+            "must be a text or a list of texts")
+    return tuple(given)
+
+
+def _boxes(fields: dict[str, Any]) -> tuple:
+    given = fields.get("boxes") or []
+    require(isinstance(given, list), "boxes", "must be a list of [x1, y1, x2, y2]")
+    found = tuple(_numbers(box, (4,), "boxes") for box in given)
+    require(all(x1 < x2 and y1 < y2 for x1, y1, x2, y2 in found), "boxes", "must have x1 < x2 and y1 < y2")
+    return found
+
+
+def _numbers(given: Any, shape: tuple[int, ...], field: str) -> Any:
+    """A number, or a tuple of shape[0] numbers."""
+    if shape:
+        require(isinstance(given, list) and len(given) == shape[0], field, f"must be {shape[0]} numbers, not {given!r}")
+        return tuple(_numbers(each, (), field) for each in given)
+    require(type(given) in (int, float) and abs(given) < float("inf"), field, f"{given!r} is not a number")
+    return float(given)

@@ -1,0 +1,233 @@
+"""Measures a model's replies over a manifest of conversations.
+
+    python -m tools.evaluate --model M --manifest questions.jsonl                     # the metrics that its lines name
+    python -m tools.evaluate --model M --manifest speech.jsonl --metrics wer,cer --out results.jsonl   # again: goes on
+    python -m tools.evaluate --model M --manifest held_out.jsonl --metrics perplexity --mesh fsdp=2,model=4 --json
+
+A line: {"messages": [{"role": "user", "content": …}, …, {"role": "assistant", "content": the reference}]} and, where
+wanted, "id", "metric": a name or a list, "answers": all references that count, "choices": of which the reference is one
+(its letter or text), "boxes": [[x1, y1, x2, y2], …] (left out: those in the reference) and "size": [width, height] of
+the picture that they were drawn on (left out: their pixels are those of the picture as the model sees it, resized),
+"tolerance": of a number, relative. Paths of media count from the manifest. Replies are greedy, without a repetition
+penalty.
+
+Metrics (definitions: omni_jax/training/metrics.py): {names}.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import math
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import omni_jax
+from omni_jax import Omni, OmniError
+from omni_jax.data.batch import Prompt
+from omni_jax.errors import require
+from omni_jax.inference.likelihood import answered, log_likelihoods
+from omni_jax.inference.replies import Options
+from omni_jax.inference.sampling import row_seeds
+from omni_jax.training.boxes import scaled
+from omni_jax.training.config import Source
+from omni_jax.training.metrics import METRICS, summary
+from omni_jax.training.readers import READERS
+from omni_jax.weights.files import progress_bar
+from tools import _cli
+from tools._examples import Example, check_metrics, read
+from tools._results import Results
+
+WINDOW = 4  # batches whose prompts are held at a time, to be put together by their lengths
+GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "return_audio": False}
+Prepared = tuple[Example, Prompt]
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any] | None:
+    parser = _cli.parser(__doc__.replace("{names}", ", ".join(METRICS)))
+    parser.add_argument("--model", required=True, help="a checkpoint directory")
+    parser.add_argument("--manifest", required=True, metavar="FILE", help="JSONL, a conversation a line")
+    parser.add_argument("--form", choices=tuple(READERS), default="messages",
+                        help="of the manifest: Qwen's messages, LLaMA-Factory's sharegpt or ms-swift's")
+    parser.add_argument("--metrics", type=lambda text: tuple(filter(None, text.split(","))), default=(), metavar="A,B",
+                        help="for all lines (left out: those that a line names, else choice or exact)")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="conversations at a time")
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    parser.add_argument("--system", metavar="S", help="the system message of conversations without one")
+    parser.add_argument("--use-audio-in-video", action="store_true", help="hear the videos as well")
+    parser.add_argument("--out", metavar="FILE", help="a JSON line per example; if it exists, what it lacks is done")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples")
+    parser.add_argument("--max-broken", type=float, default=0.01, metavar="X",
+                        help="share of the examples that may be broken (0.01)")
+    parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
+    parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
+    arguments = parser.parse_args(argv)
+    _check(arguments)
+    told = evaluate(arguments)
+    if arguments.json:
+        return told
+    print(table(told))
+    return None
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_metrics(arguments.metrics)
+    for name in ("batch", "max_new_tokens", "limit"):
+        value = getattr(arguments, name)
+        require(value is None or value >= 1, f"--{name.replace('_', '-')}", f"{value} must be 1 or more")
+    require(0 <= arguments.max_broken <= 1, "--max-broken", f"{arguments.max_broken} must lie from 0 to 1")
+
+
+def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Reads, answers what is not answered yet, and sums up."""
+    started = time.perf_counter()
+    source = Source(arguments.manifest, form=arguments.form)
+    examples, broken = read(source, arguments.metrics, arguments.system, arguments.limit)
+    count = len(examples) + len(broken)
+    _check_broken(broken, count, arguments.max_broken)
+    results = Results(arguments.out, _settings(arguments))
+    try:
+        todo = [example for example in examples if example.id not in results.lines]
+        for line in _answers(arguments, todo) if todo else ():
+            results.add(line)
+            if "error" in line:
+                broken[f"id {line['id']}"] = line["error"]
+                _check_broken(broken, count, arguments.max_broken)
+    finally:
+        results.close()
+    statistics = defaultdict(list)
+    for example in examples:
+        for name, numbers in results.lines.get(example.id, {"statistics": {}})["statistics"].items():
+            statistics[name].append(numbers)
+    return {"examples": count, "answered_now": len(todo), "broken": broken,
+            "seconds": round(time.perf_counter() - started, 3),
+            "metrics": {name: summary(name, rows) for name, rows in statistics.items()}}
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What results depend on."""
+    with open(arguments.manifest, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    names = ("form", "max_new_tokens", "system", "use_audio_in_video", "dtype")
+    return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest, "metrics": list(arguments.metrics),
+            **{name: getattr(arguments, name) for name in names}}
+
+
+def _check_broken(broken: dict[str, str], count: int, most: float) -> None:
+    if len(broken) > most * count:
+        shown = "; ".join(f"{where}: {sentence}" for where, sentence in list(broken.items())[:3])
+        more = "; …" if len(broken) > 3 else ""
+        raise OmniError(f"{len(broken)} of {count} examples are broken, more than --max-broken {most} allows: "
+                        f"{shown}{more}")
+
+
+def _answers(arguments: argparse.Namespace, todo: Sequence[Example]) -> Iterator[dict[str, Any]]:
+    """Lines of results as they are ready, in the order of the manifest but for sorting inside a window."""
+    shown = sys.stderr.isatty()
+    omni = omni_jax.load(arguments.model, mesh=arguments.mesh, dtype=arguments.dtype, speech=False, progress=shown)
+    size, window = arguments.batch, WINDOW * arguments.batch
+    with progress_bar(len(todo), "evaluating", shown, " examples") as bar:
+        for first in range(0, len(todo), window):
+            prepared: list[Prepared] = []
+            for example in todo[first : first + window]:
+                try:
+                    prepared.append((example, _prompt(omni, example, arguments.use_audio_in_video)))
+                except OmniError as error:
+                    bar.update()
+                    yield {"id": example.id, "error": str(error)}
+            prepared.sort(key=lambda pair: len(pair[1].token_ids))
+            for start in range(0, len(prepared), size):
+                batch = prepared[start : start + size]
+                yield from _lines(omni, batch, size, arguments.max_new_tokens)
+                bar.update(len(batch))
+
+
+def _prompt(omni: Omni, example: Example, use_audio_in_video: bool) -> Prompt:
+    """Raises OmniError if media are broken, or the context has no room for the replies that are to be weighed."""
+    prompt = omni.prompt(example.question, use_audio_in_video)
+    for reply in _weighed(example):
+        answered(omni, prompt, reply)
+    require(example.size is None or any(info.kind == "image" for info in prompt.media), "size",
+            "is given, but the conversation has no picture")
+    return prompt
+
+
+def _needs(example: Example) -> set[str]:
+    return {METRICS[name].needs for name in example.metrics}
+
+
+def _weighed(example: Example) -> list[str]:
+    """The replies whose likelihood is asked for: the first reference, then the choices."""
+    needs = _needs(example)
+    return [*(example.answer.references[:1] if "loss" in needs else ()),
+            *(example.answer.choices if "choice_losses" in needs else ())]
+
+
+def _lines(omni: Omni, batch: Sequence[Prepared], size: int, max_new_tokens: int) -> Iterator[dict[str, Any]]:
+    replies = _replies(omni, batch, max_new_tokens)
+    losses = _losses(omni, batch, size)
+    for example, prompt in batch:
+        answer = dataclasses.replace(example.answer, reply=replies.get(example.id, ""),
+                                     boxes=_seen_boxes(example, prompt), **losses[example.id])
+        statistics = {name: [float(n) for n in METRICS[name].statistics(answer)] for name in example.metrics}
+        scores = {name: METRICS[name].total(np.asarray(numbers)) for name, numbers in statistics.items()}
+        yield {"id": example.id, "reply": replies.get(example.id), "references": answer.references,
+               "scores": {name: None if math.isnan(score) else score for name, score in scores.items()},
+               "statistics": statistics}
+
+
+def _replies(omni: Omni, batch: Sequence[Prepared], max_new_tokens: int) -> dict[str, str]:
+    """{id: reply} of those that need one."""
+    asked = [(example.id, prompt) for example, prompt in batch if "reply" in _needs(example)]
+    if not asked:
+        return {}
+    ids, prompts = zip(*asked, strict=True)
+    started = time.perf_counter()
+    request = omni.request(Options(max_new_tokens=max_new_tokens, **GREEDY), row_seeds(0, len(prompts)))
+    replies = omni.finish(omni.begin(list(prompts), request, started), request, started)
+    return {id_: reply.text for id_, reply in zip(ids, replies, strict=True)}
+
+
+def _losses(omni: Omni, batch: Sequence[Prepared], size: int) -> dict[str, dict[str, Any]]:
+    """{id: what of Answer.loss and Answer.choice_losses is needed}, `size` replies being weighed at a time."""
+    pairs = [answered(omni, prompt, reply) for example, prompt in batch for reply in _weighed(example)]
+    weighed = (values for first in range(0, len(pairs), size)
+               for values in log_likelihoods(omni, pairs[first : first + size]))
+    losses = {}
+    for example, _ in batch:
+        own = losses[example.id] = {}
+        needs = _needs(example)
+        if "loss" in needs:
+            values = next(weighed)
+            own["loss"] = (-float(values.sum(dtype=np.float64)), len(values))
+        if "choice_losses" in needs:
+            own["choice_losses"] = tuple(-float(next(weighed).sum(dtype=np.float64)) for _ in example.answer.choices)
+    return losses
+
+
+def _seen_boxes(example: Example, prompt: Prompt) -> tuple:
+    """The wanted boxes in pixels of the (first) picture as the model sees it."""
+    if example.size is None:
+        return example.answer.boxes
+    height, width = next(info.size for info in prompt.media if info.kind == "image")
+    factor = (width / example.size[0], height / example.size[1])
+    return tuple(scaled(box, factor) for box in example.answer.boxes)
+
+
+def table(told: dict[str, Any]) -> str:
+    """The summary for people."""
+    rows = [f"{'metric':18} {'n':>6} {'value':>9}   95 % interval"]
+    for name, row in told["metrics"].items():
+        rows.append(f"{name:18} {row['n']:6} {row['value']:9.4f}   {row['low']:.4f} .. {row['high']:.4f}")
+    rows.append(f"{told['examples']} examples, {told['answered_now']} answered now, {len(told['broken'])} broken, "
+                f"{told['seconds']:.1f} s")
+    return "\n".join([*rows, *(f"broken, {where}: {sentence}" for where, sentence in told["broken"].items())])
+
+
+if __name__ == "__main__":
+    _cli.run(main)
