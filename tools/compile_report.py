@@ -192,13 +192,13 @@ def unstable(step: _phases.Step, compiled: Any) -> list[str]:
     for path, where in jax.tree_util.tree_leaves_with_path(compiled.output_shardings):
         leaf = before.get(_name(path))
         if _name(path) and leaf is not None and not where.is_equivalent_to(leaf.sharding, len(leaf.shape)):
-            changed.append(_name(path))
+            changed.append(_name(path)[0].name)
     return list(dict.fromkeys(changed))
 
 
-def _name(path: tuple) -> str:
-    """The last named field on a path: keys, values, tokens, …"""
-    return next((key.name for key in reversed(path) if hasattr(key, "name")), "")
+def _name(path: tuple) -> tuple:
+    """The last named field on a path (keys, values, tokens, …) and what follows it."""
+    return next((path[i:] for i in reversed(range(len(path))) if hasattr(path[i], "name")), ())
 
 
 def _memory(model: _phases.Model, step: _phases.Step, compiled: Any, chip: _chips.Chip) -> dict[str, Any]:

@@ -225,6 +225,7 @@ def test_a_small_model_compiles_for_a_chip(target, mesh, phase, attention, tmp_p
     assert row["seconds"]["total"] >= row["seconds"]["starts"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target, mesh, phase, remat", [
     ("v5e:2x2", "data=2,fsdp=2", "train-8k", "dots"), ("h100", "", "train-lora", "full")])
 def test_a_small_training_step_compiles_for_a_chip(target, mesh, phase, remat, tmp_path, monkeypatch):
