@@ -81,6 +81,17 @@ def default_mesh(kv_heads: int, devices: Sequence[jax.Device] | None = None) -> 
     return make_mesh(f"fsdp={len(devices) // model},model={model}", devices)
 
 
+def training_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices: up to 16 on `fsdp`, which hold the weights and the optimizer's state in parts, copies on `data`.
+
+    More parts would be narrower than the 128 lanes of a TPU at the 7B's width of 3,584, and every layer would gather
+    them over longer ways.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    fsdp = math.gcd(16, len(devices))
+    return make_mesh(f"data={len(devices) // fsdp},fsdp={fsdp}", devices)
+
+
 def resolve(axes: Sequence[str | tuple[str, int] | None], shape: Sequence[int], mesh: Any) -> PartitionSpec:
     """The partition of an array with these logical axes and sizes.
 

@@ -292,7 +292,7 @@ def _wire(kind: str, where: Computation, instruction: Instruction) -> Cost:
 
 
 def _group(attributes: str) -> int:
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes)
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes)
     if named:
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named.group(1)))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named.group(2)))
@@ -360,9 +360,10 @@ def _custom_flops(where: Computation, instruction: Instruction) -> float:
         contracted = [int(i) for i in re.findall(r"\d+", found.group(1))] if found else [len(left) - 1]
         return 2.0 * instruction.leaves[0].size * math.prod(left[i] for i in contracted)
     scores = re.search(r'"intermediate_tensor_shape":\s*\{[^}]*?"dimensions":\s*\[([^\]]*)\]', attributes)
-    if scores:  # [B, N, T, S], twice multiplied by H
+    if scores:  # [B, N, T, S], twice multiplied by H, five times in the backward pass; a causal mask skips half
         size = math.prod(int(n) for n in re.findall(r"\d+", scores.group(1)))
-        return 4.0 * size * where.instructions[instruction.operands[0]].leaves[0].dims[-1]
+        products = (5 if "Backward" in attributes else 2) / (2 if '"CAUSAL"' in attributes else 1)
+        return 2.0 * products * size * where.instructions[instruction.operands[0]].leaves[0].dims[-1]
     return 0.0
 
 

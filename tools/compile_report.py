@@ -19,9 +19,16 @@ A row is followed by remarks: a cache that is copied, a call that compiles anew 
 sharding, what a call does around its loop, and with --top N the costliest kernels and collectives. --first-audio N adds
 up, instead, what a prompt of N tokens goes through before its first sound: kernels in a loop pay their start in every
 turn, a program its launch from the host once. The compilers are not in requirements.txt: see requirements-compile.txt.
+
+Training steps (--phase train-8k train-32k train-lora) have a table of their own: "rows" are a device's; "grads", in
+float32, are among the temporaries; "model": the TFLOP that a step must compute, 6 N a token (4 N where N is frozen) and
+causal attention; "MFU": those over what the chip could compute in the step's time, in %.
+
+  python -m tools.compile_report configs/qwen2.5-omni-7b.json --target v5p:2x2x2 --phase train-8k --remat dots
 """
 
 import argparse
+import functools
 import re
 import sys
 import time
@@ -30,12 +37,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.data.buckets import PREFILL_CHUNK
 from omni_jax.errors import OmniError
-from tools import _chips, _first_audio, _hlo, _phases, _speech_phases
+from tools import _chips, _first_audio, _hlo, _phases, _speech_phases, _training
 from tools._cli import parser, run
 
 PHASES = _phases.PHASES | _speech_phases.PHASES
@@ -50,22 +58,32 @@ ATTENTION = {"flash": "tpu_custom_call", "cuDNN": "__cudnn$fmha"}  # the mark of
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     arguments = _parser().parse_args(argv)
     config = OmniConfig.load(arguments.config)
-    phases = _chosen(arguments, config)
+    asked = _chosen(arguments, config)
+    phases, training = ([name for name in asked if (name in _training.PHASES) == wanted] for wanted in (False, True))
     _chips.prepare()
     rows, sums = [], []
     if not arguments.json:
         print("bytes per device in GB; ms = work (FLOPs or bytes, the larger) + links (collectives) + starts")
-        if phases:
-            print(" ".join(f"{name:>{width}}" for name, width in COLUMNS))
+        for columns in [COLUMNS] * bool(phases) + [_training.COLUMNS] * bool(training):
+            print(" ".join(f"{name:>{width}}" for name, width in columns))
+
+    def add(target, phase, row_of, *inputs):
+        _progress(f"{target} {phase}")
+        rows.append(row_of(*inputs, target, phase))
+        if not arguments.json:
+            _show(rows[-1])
+
+    reported = functools.partial(report, chunk=arguments.chunk, batch=arguments.batch, top=arguments.top)
+    trained = functools.partial(train_report, batch=arguments.batch, remat=arguments.remat, top=arguments.top)
     for target in arguments.target:
-        for model in _models(config, target, arguments.mesh):
+        for model in _models(config, target, arguments.mesh) if phases or arguments.first_audio else ():
             for phase in phases:
-                _progress(f"{target} {phase}")
-                rows.append(report(model, target, phase, arguments.chunk, arguments.batch, arguments.top))
-                if not arguments.json:
-                    _show(rows[-1])
+                add(target, phase, reported, model)
             if arguments.first_audio:
                 sums.append(first_audio(model, target, arguments.first_audio, arguments.json, arguments.top))
+        for mesh in _meshes(target, arguments.mesh) or [sharding.training_mesh(_chips.devices(target))]:
+            for phase in training:
+                add(target, phase, trained, config, mesh)
     _progress("")
     found = {"config": str(arguments.config), "rows": rows, "first_audio": sums}
     return found if arguments.json else None
@@ -83,9 +101,13 @@ def _chosen(arguments: Any, config: OmniConfig) -> list[str]:
     return list(PHASES if speaks else _phases.PHASES)
 
 
+def _meshes(target: str, meshes: list[str] | None) -> list[Mesh]:
+    return [sharding.make_mesh(mesh, _chips.devices(target)) for mesh in meshes or []]
+
+
 def _models(config: OmniConfig, target: str, meshes: list[str] | None) -> list[_phases.Model]:
-    devices, kv_heads = _chips.devices(target), config.thinker_config.text_config.num_key_value_heads
-    laid = [sharding.make_mesh(mesh, devices) for mesh in meshes or []] or [sharding.default_mesh(kv_heads, devices)]
+    kv_heads = config.thinker_config.text_config.num_key_value_heads
+    laid = _meshes(target, meshes) or [sharding.default_mesh(kv_heads, _chips.devices(target))]
     return [_phases.Model.build(config, mesh) for mesh in laid]
 
 
@@ -114,6 +136,15 @@ def report(model: _phases.Model, target: str, phase: str, chunk: int = PREFILL_C
     """One row: a phase compiled for a target's devices. `top`: so many of the costliest kernels are named."""
     module = _speech_phases if phase in _speech_phases.PHASES else _phases
     return measured(model, target, phase, lambda: module.step(model, phase, chunk, batch), top)
+
+
+def train_report(config: OmniConfig, mesh: Mesh, target: str, phase: str, batch: int = 1, remat: str = "full",
+                 top: int = 0) -> dict[str, Any]:
+    """One row: a training step, with so many rows a device."""
+    model, step = _training.train_step(config, mesh, phase, batch, remat)
+    row = measured(model, target, phase, lambda: step, top)
+    found = _training.facts(step, row, mesh.size, _chips.chip(target).flops) if row["compiles"] else step.facts
+    return row | found
 
 
 def measured(model: _phases.Model, target: str, phase: str, build: Callable[[], _phases.Step],
@@ -161,13 +192,13 @@ def unstable(step: _phases.Step, compiled: Any) -> list[str]:
     for path, where in jax.tree_util.tree_leaves_with_path(compiled.output_shardings):
         leaf = before.get(_name(path))
         if _name(path) and leaf is not None and not where.is_equivalent_to(leaf.sharding, len(leaf.shape)):
-            changed.append(_name(path))
+            changed.append(_name(path)[0].name)
     return list(dict.fromkeys(changed))
 
 
-def _name(path: tuple) -> str:
-    """The last named field on a path: keys, values, tokens, …"""
-    return next((key.name for key in reversed(path) if hasattr(key, "name")), "")
+def _name(path: tuple) -> tuple:
+    """The last named field on a path (keys, values, tokens, …) and what follows it."""
+    return next((path[i:] for i in reversed(range(len(path))) if hasattr(path[i], "name")), ())
 
 
 def _memory(model: _phases.Model, step: _phases.Step, compiled: Any, chip: _chips.Chip) -> dict[str, Any]:
@@ -199,9 +230,12 @@ def _work(step: _phases.Step, cost: _hlo.Cost, chip: _chips.Chip, row: dict, top
 
 
 def _show(row: dict[str, Any]) -> None:
-    mesh = "x".join(str(n) for n in row["mesh"].values()) or "1"
-    first = [row["target"], mesh, row["phase"], "yes" if row["fits"] else "NO"]
-    if row["compiles"]:
+    mesh, fits = "x".join(str(n) for n in row["mesh"].values()) or "1", "yes" if row["fits"] else "NO"
+    columns, first = COLUMNS, [row["target"], mesh, row["phase"], fits]
+    if row["phase"] in _training.PHASES:
+        columns, first[3:3] = _training.COLUMNS, [row["remat"], str(row["rows"])]
+        first += _training.cells(row) if row["compiles"] else []
+    elif row["compiles"]:
         seconds = row["seconds"]
         gigabytes = [f"{row[k] / 1e9:.2f}" for k in ("weights", "cache", "temporaries", "memory", "chip_memory")]
         first += [*gigabytes, f"{row['flops'] / 1e12:.3f}", f"{row['bytes'] / 1e9:.2f}", f"{row['ratio']:.2f}",
@@ -209,7 +243,7 @@ def _show(row: dict[str, Any]) -> None:
         first += [f"{1e3 * n:.2f}" for n in (seconds["total"], max(seconds["flops"], seconds["bytes"]),
                                             seconds["links"], seconds["starts"])]
         first += [row["attention"]]
-    print(" ".join(f"{text:>{width}}" for text, (_, width) in zip(first, COLUMNS, strict=False)), flush=True)
+    print(" ".join(f"{text:>{width}}" for text, (_, width) in zip(first, columns, strict=False)), flush=True)
     for line in _remarks(row):
         print(f"    {line}", flush=True)
 
@@ -253,14 +287,17 @@ def _parser():
     made.add_argument("config", type=Path, metavar="CONFIG", help="a config.json, or a directory that holds one")
     made.add_argument("--target", nargs="+", default=_chips.TARGETS, metavar="TARGET",
                       help=f"of {', '.join(_chips.TARGETS)} (default all) or other sizes of these")
-    made.add_argument("--phase", nargs="+", choices=PHASES, metavar="PHASE",
-                      help="; ".join(f"{name}: {what}" for name, what in PHASES.items())
-                      + " (default all that the model has, or with --first-audio none)")
+    made.add_argument("--phase", nargs="+", choices=PHASES | _training.PHASES, metavar="PHASE",
+                      help="; ".join(f"{name}: {what}" for name, what in (PHASES | _training.PHASES).items())
+                      + " (default all of a reply that the model has, or with --first-audio none)")
     made.add_argument("--first-audio", type=_tokens, metavar="TOKENS",
                       help="add up the time from a prompt of so many tokens to the first sound")
     made.add_argument("--mesh", action="append", help='as in "fsdp=2,model=4" (repeatable; left out: the default)')
     made.add_argument("--chunk", type=int, default=PREFILL_CHUNK, help="tokens of a prefill step (default %(default)s)")
-    made.add_argument("--batch", type=int, default=1, help="rows of prefill and decode (default 1)")
+    made.add_argument("--batch", type=int, default=1,
+                      help="rows of prefill and decode, or of a training step on each device (default 1)")
+    made.add_argument("--remat", choices=("none", "dots", "full"), default="full",
+                      help="what a training step computes again in its backward pass (default %(default)s)")
     made.add_argument("--top", type=int, default=0, help="name so many of the costliest kernels and collectives")
     return made
 

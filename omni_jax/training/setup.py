@@ -99,6 +99,4 @@ def _foreign(run: TrainConfig, config: OmniConfig) -> Foreign | None:
 
 
 def _mesh(run: TrainConfig) -> Mesh:
-    if run.mesh is not None:
-        return sharding.make_mesh(run.mesh)
-    return sharding.make_mesh(f"fsdp={len(jax.devices())}")  # weights and moments in parts, rows in parts
+    return sharding.training_mesh() if run.mesh is None else sharding.make_mesh(run.mesh)

@@ -13,7 +13,7 @@ from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.models import dit
 from tests import tiny
-from tools import _chips, _first_audio, _hlo, _phases, _speech_phases, compile_report
+from tools import _chips, _first_audio, _hlo, _phases, _speech_phases, _training, compile_report
 
 LAYERS, WIDTH, SLOTS = 5, 192, 640
 
@@ -94,7 +94,8 @@ ENTRY %main (p: f32[16,100]) -> (s32[], f32[16,100]) {
 """
 
 
-@pytest.mark.parametrize("groups", ["{{0,1,2,3}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}"])
+@pytest.mark.parametrize("groups", ["{{0,1,2,3}}", "[2,4]<=[8]", "mesh['a'=2,'b'=4] {'b'}",
+                                    "mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}"])
 def test_collectives_tiles_and_on_chip_memory(groups):
     cost = _hlo.account(HLO.replace("GROUPS", groups))
     tiled = 4 * 16 * 128  # 100 columns take 128
@@ -222,6 +223,58 @@ def test_a_small_model_compiles_for_a_chip(target, mesh, phase, attention, tmp_p
     assert 0 < row["step_ratio"] < 40 and len(row["heaviest"]) == 3
     assert (row["collectives"] > 0) == (target != "h100")
     assert row["seconds"]["total"] >= row["seconds"]["starts"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target, mesh, phase, remat", [
+    ("v5e:2x2", "data=2,fsdp=2", "train-8k", "dots"), ("h100", "", "train-lora", "full")])
+def test_a_small_training_step_compiles_for_a_chip(target, mesh, phase, remat, tmp_path, monkeypatch):
+    _chips.prepare()
+    if _chips.missing(target):
+        pytest.skip(f"no compiler for {target}; {_chips.INSTALL}")
+    config = OmniConfig.from_json(tiny.config("7b-heads"))
+    monkeypatch.setitem(_training.LENGTHS, phase, 256)
+    row = compile_report.train_report(config, sharding.make_mesh(mesh, _chips.devices(target)), target, phase, 2, remat)
+    assert row["compiles"] and row["fits"] and row["cache_in_place"] and (row["rows"], row["remat"]) == (2, remat)
+    assert 0 < row["model_flops"] < row["flops"] and 0 < row["utilisation"] < 1
+    assert row["cache"] == pytest.approx(2 * row["gradients"], rel=0.01)  # Adam's two moments
+    assert (row["weights"] == row["gradients"]) == (phase != "train-lora")
+    assert (row["collectives"] > 0) == (target != "h100")
+
+
+def test_the_work_of_a_training_step_is_that_of_its_shapes(monkeypatch):
+    config = OmniConfig.from_json(tiny.config("7b-heads"))
+    monkeypatch.setitem(_training.LENGTHS, "train-8k", 64)
+    _, step = _training.train_step(config, sharding.make_mesh("data=2", jax.devices()[:2]), "train-8k", 3, "none")
+    text = config.thinker_config.text_config
+    D, N, K, H, L = (text.hidden_size, text.num_attention_heads, text.num_key_value_heads, text.head_dim,
+                     text.num_hidden_layers)
+    weights = L * (D * H * (2 * N + 2 * K) + 3 * D * text.intermediate_size) + D * text.vocab_size
+    assert step.model_flops == pytest.approx(2 * 3 * 64 * (6 * weights + 6 * L * 64 * N * H), rel=0.01)
+
+
+def test_an_unrolled_loop_counts_each_of_its_turns_once():
+    text = compiled_text(lambda x: jax.lax.fori_loop(0, 12, lambda _, x: jnp.tanh(x @ x), x), (64, 64))
+    assert _hlo.account(HLO.replace("GROUPS", "[2,4]<=[8]")).kernels == 7
+    stepped = HLO.replace("GROUPS", "[2,4]<=[8]").replace("tuple(%i, %all", "tuple(%next, %all").replace(
+        "  %near =", "  %two = s32[] constant(2)\n  %next = s32[] add(%i, %two)\n  %near =")
+    assert _hlo.account(stepped).collectives == 4  # 0, 2, 4, 6
+    assert _hlo.account(text).flops >= 12 * 2 * 64**3
+
+
+def test_splash_attention_computes_what_is_on_and_below_the_diagonal():
+    cost = _hlo.account("""HloModule splash
+
+ENTRY %main (m: s8[1,4,4], q: bf16[6,2048,128], k: bf16[2,2048,128]) -> bf16[6,2048,128] {
+  %m = s8[1,4,4] parameter(0)
+  %q = bf16[6,2048,128] parameter(1)
+  %k = bf16[2,2048,128] parameter(2)
+  ROOT %splash_mha_fwd_segmented.1 = bf16[6,2048,128] custom-call(%m, %m, %q, %k, %k), custom_call_target="t", meta={
+"xprof_metadata":"{\\"block_q\\": 512, \\"block_kv\\": 512}"
+}}, more={}
+}
+""")
+    assert cost.flops == 2 * 2 * 6 * 128 * 512**2 * (4 + 6)  # four blocks on the diagonal, six below
 
 
 def test_errors_say_what_to_do(config_file, monkeypatch):
