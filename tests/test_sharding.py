@@ -2,10 +2,12 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -27,6 +29,15 @@ SPLITS = [split for split in itertools.product((1, 2, 4, 8), repeat=3) if np.pro
 
 def name(split):
     return ",".join(f"{axis}={size}" for axis, size in zip(sharding.MESH_AXES, split, strict=True))
+
+
+def test_a_structure_is_hashed_once(monkeypatch):
+    build = lambda: sharding.abstract(Thinker, OmniConfig.from_json(tiny.config("7b")).thinker_config,
+                                      sharding.make_mesh(""))[0]
+    first, second = build(), build()
+    assert first == second and hash(first) == hash(second)
+    monkeypatch.setattr(nnx.GraphDef, "__hash__", None)
+    assert hash(first) == hash(second)
 
 
 @pytest.mark.parametrize("spec, sizes", [("", (1, 1, 1)), (None, (1, 1, 8)), ("data=2, model=4", (2, 1, 4)),
@@ -205,6 +216,53 @@ def test_every_large_weight_of_the_talkers_is_split(size, split):
     assert held / total < 1.1 / (split[1] * split[2])
 
 
+# What each axis of a weight of the speaking networks is, by its name: E the residual stream, M the MLP or the
+# vocabulary, N heads, H head_dim, O heads stored flat; all others lie whole on every device.
+AXES = {
+    r"decoder/layers/(q|k|v)/weight": ".NHE", r"decoder/layers/(q|k|v)/bias": ".NH", r"decoder/layers/o/weight": ".EO",
+    r"decoder/layers/(gate|up)/weight": ".ME", r"decoder/layers/down/weight": ".EM", r"proj/weight": "EE",
+    r"(embed|codec_head|dit/codec_embed)/weight": "ME",
+    r"dit/layers/(q|k|v)/weight": ".NHE", r"dit/layers/(q|k|v)/bias": ".NH", r"dit/layers/o/weight": ".EO",
+    r"dit/layers/fc1/weight": ".ME", r"dit/layers/fc1/bias": ".M", r"dit/layers/fc2/weight": ".EM",
+    r"dit/layers/modulation/weight": "..ME", r"dit/layers/modulation/bias": "..M",
+    r"dit/modulation/weight": ".ME", r"dit/modulation/bias": ".M", r"dit/time/fc1/weight": "M.",
+    r"dit/time/fc1/bias": "M", r"dit/time/fc2/weight": "EM", r"dit/input/weight": "E.", r"dit/output/weight": ".E",
+    r"dit/speaker/.*/weight": "E..", r"bigvgan/ups/\d+/weight": ".E.",
+    r"bigvgan/(first|last|resblocks/\d+/convs\d/\d)/weight": "E..",
+    r".*/(bias|alpha|beta|\w*norm/scale)": "...",
+}
+
+
+def lies(axes, shape, heads, split):
+    """The partition of a weight, by hand."""
+    _, fsdp, model = split
+    spec, divides = [None] * len(shape), lambda size, ways: ways > 1 and size % ways == 0
+    for i, (axis, size) in enumerate(zip(axes, shape, strict=False)):
+        if axis == "E" and divides(size, fsdp) and "fsdp" not in spec:
+            spec[i] = "fsdp"
+        if axis in "MNHO" and divides(heads if axis == "O" else size, model) and "model" not in spec:
+            spec[i] = "model"
+    for i, (axis, size) in enumerate(zip(axes, shape, strict=False)):
+        if axis == "E" and spec[i] is None and divides(size, model) and "model" not in spec:
+            spec[i] = "model"
+    return P(*spec)
+
+
+@pytest.mark.parametrize("size, network", [("7b", "talker"), ("3b", "talker"), ("7b", "token2wav")])
+def test_where_every_weight_of_speech_lies(size, network, monkeypatch):
+    """At the released sizes, whichever way eight devices are split."""
+    made, evaluate = [], nnx.eval_shape  # shapes are found once: it takes a second or two
+    monkeypatch.setattr(nnx, "eval_shape", lambda build: made[0] if made else made.append(evaluate(build)) or made[0])
+    config = OmniConfig.load(f"configs/qwen2.5-omni-{size}.json")
+    heads = (config.talker_config if network == "talker" else config.token2wav_config.dit_config).num_attention_heads
+    for split in SPLITS:
+        mesh = sharding.make_mesh(name(split))
+        params = abstract_networks(config, mesh, "float32", scanned=True, names=[network])[network][1]
+        for path, leaf in leaves(params):
+            axes = next(axes for pattern, axes in AXES.items() if re.fullmatch(pattern, path))
+            assert leaf.sharding.spec == lies(axes, leaf.shape, heads, split), (path, split)
+
+
 SPOKEN = {"max_new_tokens": 6, "talker_max_new_tokens": 20, "talker_temperature": 0}
 
 
@@ -228,6 +286,10 @@ QUICK = {"7b": ((1, 1, 8), (1, 2, 4)), "3b": ((2, 2, 2),)}
 def test_every_split_speaks_the_same(spoken, size, split):
     path, expected = spoken(size)
     omni = omni_jax.load(path, mesh=name(split))
+    abstract = abstract_networks(omni.config, omni.network.mesh, "float32")
+    for network, params in (("talker", omni.voices.talker.params), ("token2wav", omni.voices.synthesizer.params)):
+        jax.tree.map(lambda leaf, wanted: leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim) or pytest.fail(),
+                     params, abstract[network][1])
     for reply, wanted in zip(omni.generate([MIXED, TEXT], **SPOKEN), expected, strict=True):
         assert reply.token_ids == wanted.token_ids
         np.testing.assert_array_equal(reply.codes, wanted.codes)

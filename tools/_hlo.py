@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tools._hlo_kernels import estimate
 from tools._hlo_text import Computation, Instruction, Leaf, parse
 
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id",
@@ -115,7 +116,7 @@ class Module:
     def _add_kernel(self, total: Cost, where: Computation, instruction: Instruction) -> None:
         moved = self._read(where, instruction) + self._written(where, instruction)
         if all(leaf.space == 0 for name in instruction.operands for leaf in where.instructions[name].leaves):
-            moved = max(moved, _estimate(instruction, "bytes_accessed"))  # a kernel may read an operand several times
+            moved = max(moved, estimate(where, instruction).bytes)  # a kernel may read an operand several times
         flops = self._flops(where, instruction)
         kind = _collective(instruction)
         what = f"{instruction.opcode} {_shape(instruction)} {_origin(instruction)}"
@@ -248,7 +249,17 @@ class Module:
         ends = [self._constant(condition, name, where, start) for name in test.operands]
         if test.opcode != "compare" or "direction=LT" not in test.attributes or None in ends:
             return None
-        return ends[1] - ends[0]
+        return -(-(ends[1] - ends[0]) // self._stride(loop, condition.instructions[test.operands[0]]))
+
+    def _stride(self, loop: Instruction, counter: Instruction) -> int:
+        """What a turn adds to the loop's counter: more than 1 where XLA has unrolled it."""
+        body = self.computations[loop.called("body")]
+        root, place = body.instructions[body.root], re.search(r"index=(\d+)", counter.attributes)
+        if root.opcode != "tuple" or not place:
+            return 1
+        added = body.instructions[root.operands[int(place.group(1))]]
+        amounts = [body.instructions[name] for name in added.operands if added.opcode == "add"]
+        return next((int(each.inside) for each in amounts if each.opcode == "constant"), 1)
 
     def _constant(self, inner: Computation, name: str, outer: Computation, start: Instruction) -> int | None:
         """The value of a scalar in a loop's condition before the loop's first turn, if it is a constant."""
@@ -339,7 +350,7 @@ def _taps(size: int, taps: int, result: int, stride: int, low: int, base: int, d
 def _custom_flops(where: Computation, instruction: Instruction) -> float:
     """Of library calls: cuBLAS products, cuDNN convolutions and attention, kernels with an estimate of their own."""
     attributes = instruction.attributes
-    if flops := _estimate(instruction, "flops"):
+    if flops := estimate(where, instruction).flops:
         return flops
     if "dim_labels" in attributes:
         return _convolution_flops(where, instruction)
@@ -353,12 +364,6 @@ def _custom_flops(where: Computation, instruction: Instruction) -> float:
         size = math.prod(int(n) for n in re.findall(r"\d+", scores.group(1)))
         return 4.0 * size * where.instructions[instruction.operands[0]].leaves[0].dims[-1]
     return 0.0
-
-
-def _estimate(instruction: Instruction, what: str) -> float:
-    """What a kernel says of itself; 0 if it says nothing."""
-    found = re.search(rf'"cost_estimate":\s*\{{[^}}]*"{what}":\s*"?(\d+)', instruction.attributes)
-    return float(found.group(1)) if found else 0.0
 
 
 def _numbers(attributes: str, key: str) -> list[int]:

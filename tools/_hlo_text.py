@@ -56,6 +56,7 @@ class Computation:
 def parse(text: str) -> tuple[dict[str, Computation], str]:
     computations: dict[str, Computation] = {}
     entry, current = "", None
+    text = re.sub(r'\n(?=["}].)', " ", text)  # the settings of a kernel may go over several lines
     for line in text.splitlines():
         head = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line)
         if head:

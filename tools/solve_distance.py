@@ -141,7 +141,7 @@ def distances(synthesizer: token2wav.Synthesizer, seeds: int) -> list[dict[str, 
 def cost(synthesizer: token2wav.Synthesizer, codes: int) -> dict[str, Any]:
     """Seconds of each chunk of one long reply, and bytes that its session holds after each."""
     voice = token2wav.encode_speaker(synthesizer, speaker())
-    session = token2wav.begin(synthesizer, [voice], np.zeros(1, np.uint32))
+    session = token2wav.begin(synthesizer, [voice], np.zeros(1, np.uint32), SCHEDULE)
     rng, seconds, held, samples = np.random.default_rng(0), [], [], 0
     for _ in tqdm(range(codes // CONFIG.codes_per_block), "long reply", disable=None):
         begun = time.perf_counter()

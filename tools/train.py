@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> dict:
 
     started = time.perf_counter()
     last = train(config, arguments.workdir, progress=True)
-    return {"workdir": str(arguments.workdir), "seconds": round(time.perf_counter() - started, 1), **last}
+    return {"workdir": str(arguments.workdir), **last,
+            "seconds_in_all": round(time.perf_counter() - started, 1)}
 
 
 def read(path: Path) -> TrainConfig:

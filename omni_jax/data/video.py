@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from omni_jax.data.audio import time_range
@@ -209,12 +210,14 @@ def _true_fps(stream: av.VideoStream, times: list[int | None], name: str) -> flo
 def _decode(plan: VideoPlan) -> Iterator[np.ndarray]:
     wanted = plan.indices.tolist()
     decoded, last = 0, None
+    reformatter = VideoReformatter()  # one for all frames: each sets up its own threads
     with open_container(plan.source, "a video") as container:
         stream = container.streams.best("video")
         stream.thread_type = "AUTO"
         for frame in decode_stream(container, stream, plan.name):
             if decoded == wanted[0]:
-                last = resize(Image.fromarray(frame.to_ndarray(format="rgb24")), *plan.size)
+                frame = reformatter.reformat(frame, format="rgb24")
+                last = resize(Image.fromarray(frame.to_ndarray()), *plan.size)
                 yield last
                 wanted.pop(0)
             if not wanted:

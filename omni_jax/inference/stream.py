@@ -1,7 +1,8 @@
 """The pipeline of a spoken reply: tokens, codes and sounds as the device makes them.
 
-The host launches the lock-step in blocks of codes, hands their codes to Token2Wav, and launches the next block before
-it waits for the sound: so the device always has work, and the first sound waits for nothing but its own codes.
+The host launches the lock-step for some codes at a time, hands these to Token2Wav, and launches the next before it
+waits for the sound: so the device always has work, and the first sound waits for nothing but its own codes. A launch
+draws at most a block; as long as there is text to come, no more codes than let it appear several times a second.
 """
 
 import time
@@ -15,7 +16,8 @@ from omni_jax.inference.generate import Session, on_mesh
 from omni_jax.inference.networks import Network
 from omni_jax.inference.steps import DecodeState
 
-BLOCK = 12  # codes that one launch draws: a block of the DiT
+BLOCK = 12  # codes that one launch draws at most: a block of the DiT
+TEXT_EVERY = 0.1  # seconds: a launch that draws text as well should take no longer
 
 
 class Event(NamedTuple):
@@ -67,8 +69,8 @@ def events(network: Network, session: Session, push: Push) -> Iterator[Event]:
     speech, rows = session.speech, len(session.speech.limits)
     text, codes = Reader(network.ends, rows), Reader(speech.talker.ends, rows)
     codes.ended = np.array(speech.state.codes.done)
-    first, limit = session.state, BLOCK
-    speak(network, session, limit)
+    first, pace = session.state, Pace()
+    speak(network, session, pace.next(codes))
     session.handed_out = 1
     yield Event(text.fresh(first), [np.zeros(0, np.int32)] * rows, [])
     while not codes.ended.all():
@@ -76,13 +78,31 @@ def events(network: Network, session: Session, push: Push) -> Iterator[Event]:
         tokens, spoken = text.fresh(session.state), codes.fresh(speech.state.codes)
         session.handed_out = text.count
         session.took("lockstep", waiting)
+        pace.ended()
         sounds = push(spoken, codes.ended)
         if not codes.ended.all():
-            limit += BLOCK
-            speak(network, session, limit)
+            speak(network, session, pace.next(codes, text))
         yield Event(tokens, spoken, sounds)
     while not text.ended.all():  # silent replies, and text beyond the longest speech
-        generate.advance(network, session, text.count + BLOCK)
+        generate.advance(network, session, pace.next(text, text))
         tokens = text.fresh(session.state)
         session.handed_out = text.count
+        pace.ended()
         yield Event(tokens, [np.zeros(0, np.int32)] * rows, [])
+
+
+class Pace:
+    """How many ids a launch draws. `step`: seconds of the quickest so far (others have compiled, or waited for sound or
+    for who reads)."""
+
+    def __init__(self) -> None:
+        self.step, self.drawn, self.began = float("inf"), 1, 0.0
+
+    def next(self, ids: Reader, text: Reader | None = None) -> int:
+        """The count at which the launch ends that begins now; the first draws one id, to be timed."""
+        fits = 1 if text is None else BLOCK if text.ended.all() else int(TEXT_EVERY / self.step)
+        self.drawn, self.began = min(max(1, fits), BLOCK - ids.count % BLOCK), time.perf_counter()
+        return ids.count + self.drawn
+
+    def ended(self) -> None:
+        self.step = min(self.step, (time.perf_counter() - self.began) / self.drawn)

@@ -43,6 +43,9 @@ def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array)
     """q [B, T, N, H], k and v [B, K, T, H], segments int32 [B, T] -> [B, T, N, H]: each position reads itself and the
     earlier ones of its own segment. Padding may be a segment as well."""
     B, T, N, _ = q.shape
+    split = kernels.split(q, k, "batch")
+    if kernel := kernels.choose_packed(q, split):
+        return (kernels.by_splash if kernel == "splash" else kernels.packed_by_cudnn)(q, k, v, segments, split)
     stripes = math.gcd(T, STRIPES) if B * N * T * T >= CPU_SCORES else 1
 
     def stripe(end):
@@ -52,6 +55,24 @@ def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array)
         return _by_xla(q[:, own], k[:, :, :end], v[:, :, :end], mask)
 
     return jnp.concatenate([stripe((i + 1) * (T // stripes)) for i in range(stripes)], axis=1)
+
+
+def attend_apart(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, own_k: jax.Array,
+                 own_v: jax.Array) -> jax.Array:
+    """`attend` for one query of each row, q [B, 1, N, H]: it looks at the valid (bool [B, S]) slots of k, v
+    [B, K, S, H] and at its own key and value [B, 1, K, H], which have no slot yet."""
+    B, _, N, H = q.shape
+    K = k.shape[1]
+    own_k, own_v = (own.reshape(B, K, 1, H) for own in (own_k, own_v))
+    q = q.reshape(B, K, N // K, H)
+    scores = jnp.einsum("bkgh,bksh->bkgs", q, k, preferred_element_type=jnp.float32) / math.sqrt(H)
+    scores = jnp.where(valid[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    own_score = jnp.sum(q * own_k, axis=-1, keepdims=True, dtype=jnp.float32) / math.sqrt(H)
+    top = jnp.maximum(scores.max(-1, keepdims=True), own_score)
+    weights, own_weight = jnp.exp(scores - top), jnp.exp(own_score - top)
+    read = jnp.einsum("bkgs,bksh->bkgh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    read = (read + own_weight * own_v) / (weights.sum(-1, keepdims=True) + own_weight)
+    return read.astype(v.dtype).reshape(B, 1, N, H)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from omni_jax.config import DecoderConfig
-from omni_jax.models import kv_cache, rope
-from omni_jax.models.attention import attend, attend_packed
+from omni_jax.models import kernels, kv_cache, rope
+from omni_jax.models.attention import attend, attend_apart, attend_packed
 from omni_jax.models.kv_cache import KVCache
 from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, stack
-from omni_jax.sharding import constrain
+from omni_jax.sharding import constrain, on_one_device
 
 
 class DecoderLayer(GatedMLP):
@@ -56,6 +56,11 @@ class Decoder(nnx.Module):
         """x [B, T, D], positions int32 [3, B, T], valid bool [B, T] -> final-norm hidden [B, T, D] and the cache,
         whose next T slots now hold these positions."""
         turn = rope.mrope(positions, self.config.mrope_section, self.config.rope_theta)
+        one = x.shape[1] == 1 and kernels.platform() == "cpu" and on_one_device()
+        return (self._apart if one else self._written)(x, turn, valid, cache)
+
+    def _written(self, x, turn, valid, cache):
+        """Each layer writes its keys and values, and then reads them with all others."""
         slot = cache.used
         cache, mask = kv_cache.occupy(cache, valid)
 
@@ -69,6 +74,22 @@ class Decoder(nnx.Module):
 
         x, (keys, values) = each(self.layers, self.config.num_hidden_layers, step, (x, (cache.keys, cache.values)))
         return self.norm(x), cache._replace(keys=keys, values=values)
+
+    def _apart(self, x, turn, valid, cache):
+        """The same for one token on a CPU, whose keys and values are written when all layers have read: a cache that is
+        written and read in one turn of a loop would be copied there whole, twice."""
+
+        def step(layer, index, carry):
+            def attention(q, k, v):
+                own = [kv_cache.write(part, index, 0, new)[0] for part, new in zip(carry[1], (k, v), strict=True)]
+                return attend_apart(q, cache.keys[index], cache.values[index], cache.valid, k, v), tuple(own)
+
+            return layer(carry[0], turn, attention)
+
+        new = self.empty_cache(x.shape[0], 1)
+        x, new = each(self.layers, self.config.num_hidden_layers, step, (x, (new.keys, new.values)))
+        keys, values = kv_cache.append(cache, new, x)
+        return self.norm(x), kv_cache.occupy(cache, valid)[0]._replace(keys=keys, values=values)
 
     def packed(self, x: jax.Array, positions: jax.Array, segments: jax.Array, remat: str = "none") -> jax.Array:
         """x [B, T, D], positions int32 [3, B, T], segments int32 [B, T] -> final-norm hidden [B, T, D], without a

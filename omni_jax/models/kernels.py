@@ -1,7 +1,8 @@
 """Fused attention kernels, by the platform of the mesh in context, each device computing its own heads and queries.
 
-TPU: `flash.flash`. NVIDIA GPUs in 16 bits: cuDNN's, which also decodes without a transposed copy of the cache. Both
-compute what `attention.attend` says; it falls back on plain XLA where `choose` names no kernel.
+TPU: `flash.flash`, and for packed rows JAX's splash attention, which has a backward pass. NVIDIA GPUs in 16 bits:
+cuDNN's, which also decodes without a transposed copy of the cache. They compute what `attention` says; it falls back on
+plain XLA where no kernel is chosen.
 """
 
 import math
@@ -10,13 +11,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as splash_mask
+from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.models import flash
 from omni_jax.sharding import resolve
 
 # Up to so many numbers a mask goes to cuDNN as a bias; beyond, keys that nobody may see are moved behind the others.
 MAX_BIAS = 1 << 25
+SPLASH_BLOCK = 512  # queries and keys that splash attention takes at once, at most
+LANES = 128  # of a TPU: its smallest block, and what its heads must be a multiple of
+SAVED = "attention"  # what layers.each keeps of splash attention when it keeps products: its output and normalisers
 
 
 class Split(NamedTuple):
@@ -56,6 +62,15 @@ def choose(q: jax.Array, k: jax.Array, mask: jax.Array, causal: bool, split: Spl
     return "cudnn" if where == "gpu" and sixteen_bits and q.shape[-1] % 8 == 0 and _nvidia() else ""
 
 
+def choose_packed(q: jax.Array, split: Split) -> str:
+    """"splash", "cudnn" or "" (plain XLA) for the queries of `attention.attend_packed`."""
+    T, H = q.shape[1], q.shape[3]
+    if platform() == "tpu":
+        return "splash" if T % (_ways(split.queries) * LANES) == 0 and H % LANES == 0 else ""
+    fits = q.dtype in (jnp.bfloat16, jnp.float16) and H % 8 == 0 and T % 2 == 0
+    return "cudnn" if platform() == "gpu" and fits and _nvidia() else ""
+
+
 def _nvidia() -> bool:
     mesh = jax.sharding.get_abstract_mesh()
     device = jax.devices()[0] if mesh.empty else mesh.abstract_device
@@ -70,6 +85,46 @@ def by_flash(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, slot: j
         return flash.flash(q, k, v, valid, slot + first)
 
     return _each_device(own, split, PartitionSpec(split.batch, None), PartitionSpec())(q, k, v, valid, slot)
+
+
+def by_splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, split: Split,
+              interpret: bool = False) -> jax.Array:
+    """segments int32 [B, T] as in `attention.attend_packed`; T and H as `choose_packed` wants them."""
+    T, heads = q.shape[1], q.shape[2] // _ways(split.heads)
+    ways = _ways(split.queries)
+    block = math.gcd(T // ways, SPLASH_BLOCK)
+    sizes = splash.BlockSizes(block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, block_q_dq=block,
+                              block_kv_dq=block)
+    causal = splash_mask.MultiHeadMask([splash_mask.CausalMask((T, T), shard_count=ways)] * heads)
+    kernel = splash.make_splash_mha(causal, block_sizes=sizes, head_shards=1, q_seq_shards=ways,
+                                    residual_checkpoint_name=SAVED, interpret=interpret)
+
+    def own(q, k, v, own_segments, segments, kernel):
+        q = jnp.swapaxes(q * jnp.asarray(q.shape[3]**-0.5, q.dtype), 1, 2)
+        return jnp.swapaxes(jax.vmap(kernel)(q, k, v, splash.SegmentIds(own_segments, segments)), 1, 2)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    parts = None if mesh.empty else kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, split.queries)))
+    of_rows = (PartitionSpec(split.batch, split.queries), PartitionSpec(split.batch, None))
+    return _each_device(own, split, *of_rows, parts)(q, k, v, segments, segments, kernel)
+
+
+def packed_by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, split: Split) -> jax.Array:
+    """segments int32 [B, T] as in `attention.attend_packed`."""
+    # cuDNN's own packed rows take the offsets of keys by the query heads' width (JAX 0.10.2): wrong for grouped heads.
+    from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
+
+    def own(q, k, v, own_segments, segments):
+        mask = own_segments[:, None, :, None] == segments[:, None, None]
+        if split.queries:  # cuDNN counts queries from 0
+            first = jax.lax.axis_index(split.queries) * q.shape[1]
+            mask &= jnp.arange(k.shape[2]) <= first + jnp.arange(q.shape[1])[:, None]
+        out = dot_product_attention(jnp.swapaxes(q, 1, 2), k, v, mask=mask, scale=q.shape[3]**-0.5, qkv_layout="BNTH",
+                                    mask_type=MaskType.NO_MASK if split.queries else MaskType.CAUSAL)
+        return jnp.swapaxes(out, 1, 2)
+
+    of_rows = (PartitionSpec(split.batch, split.queries), PartitionSpec(split.batch, None))
+    return _each_device(own, split, *of_rows)(q, k, v, segments, segments)
 
 
 def by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, split: Split) -> jax.Array:

@@ -85,3 +85,15 @@ def write(store: Any, layer: Any, slot: jax.Array, new: jax.Array) -> tuple[Any,
         return (*store[:layer], own, *store[layer + 1:]), own
     store = _laid_out(jax.lax.dynamic_update_slice(store, new[None], (layer, 0, 0, slot, 0)))
     return store, store[layer]
+
+
+def append(cache: KVCache, new: tuple[Any, Any], x: jax.Array) -> tuple[Any, Any]:
+    """keys and values with those of one more position, `new` (of one slot), in the next slot. x [B, T, D]: the last
+    that was made from the cache."""
+    # Names the same slot whatever x is. It tells XLA that all has been read, and so can be overwritten where it lies.
+    slot = jnp.minimum(cache.used, cache.slots + jnp.isnan(x[0, 0, 0]))
+
+    def put(store, new):
+        return _laid_out(jax.lax.dynamic_update_slice_in_dim(store, new, slot, store.ndim - 2))
+
+    return jax.tree.map(put, (cache.keys, cache.values), new)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 
+from omni_jax.models import kernels
 from omni_jax.sharding import on_one_device
 
 
@@ -69,12 +70,10 @@ def product(x: jax.Array, weight: jax.Array, contracted: int, preferred: Any = N
         # the merged axis could not be split as the two are.)
         x, weight, n = x.reshape(*batch, -1), weight.reshape(math.prod(outputs), -1), 1
     dims = (tuple(range(x.ndim - n, x.ndim)), tuple(range(weight.ndim - n, weight.ndim)))
-    plain = lambda x, weight: jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
-    if weight.dtype == jnp.bfloat16:
-        cpu = lambda x, weight: _widened_product(x, weight, n).astype(preferred or x.dtype)
-        y = jax.lax.platform_dependent(x, weight, cpu=cpu, default=plain)
+    if weight.dtype == jnp.bfloat16 and kernels.platform() == "cpu":
+        y = _widened_product(x, weight, n).astype(preferred or x.dtype)
     else:
-        y = plain(x, weight)
+        y = jax.lax.dot_general(x, weight, (dims, ((), ())), preferred_element_type=preferred)
     return y.reshape(*batch, *outputs)
 
 
@@ -105,6 +104,13 @@ class Embedding(nnx.Module):
             return table[token_ids]
         # XLA makes a slice of the look-up of one row, for which GPUs would gather the whole of a split table.
         return table[jnp.tile(token_ids.reshape(1), 2)][:1].reshape(*token_ids.shape, -1)
+
+
+def logits(head: Linear | Embedding, hidden: jax.Array) -> jax.Array:
+    """hidden [..., D] -> float32 [..., V], by a head of its own or by the table of the embeddings."""
+    if isinstance(head, Linear):
+        return head(hidden, preferred=jnp.float32)
+    return jnp.einsum("...d,vd->...v", hidden, head.weight[...], preferred_element_type=jnp.float32)
 
 
 class RMSNorm(nnx.Module):
@@ -186,7 +192,7 @@ def each(layers: nnx.Module, count: int, step: Callable, carry: Any, remat: str 
 
     A scan compiles one layer, but CPUs and GPUs copy each layer's weights out of the stack before they multiply,
     which costs a decode step two to three times its time. (TPUs read them in place.) remat: what a backward pass
-    computes again, layer by layer: "none", "dots" (all but products of weights) or "full" (all).
+    computes again, layer by layer: "none", "dots" (all but products of weights and, on TPU, attention) or "full" (all).
     """
     if isinstance(layers, nnx.List):
         for index, layer in enumerate(layers):
@@ -203,6 +209,9 @@ def each(layers: nnx.Module, count: int, step: Callable, carry: Any, remat: str 
 def _rematerialized(body: Callable, remat: str, in_loop: bool) -> Callable:
     if remat == "none":
         return body
-    policy = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}[remat]
+    policies = jax.checkpoint_policies
+    dots = policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable,
+                                            policies.save_only_these_names(kernels.SAVED))
+    policy = {"dots": dots, "full": None}[remat]
     # A loop of its own keeps XLA from merging both computations; without one it must be told.
     return jax.checkpoint(body, policy=policy, prevent_cse=not in_loop)

@@ -9,7 +9,7 @@ from flax import nnx
 from omni_jax.config import ThinkerConfig
 from omni_jax.models.audio_encoder import AudioEncoder
 from omni_jax.models.decoder import Decoder
-from omni_jax.models.layers import Embedding, Linear
+from omni_jax.models.layers import Embedding, Linear, logits
 from omni_jax.models.vision_encoder import VisionEncoder
 
 
@@ -28,11 +28,14 @@ class Thinker(nnx.Module):
         if not config.tie_word_embeddings:
             self.lm_head = Linear(rngs, (text.hidden_size,), (text.vocab_size,), ("vocab", "embed"), dtype)
 
+    @property
+    def head(self) -> Linear | Embedding:
+        """What makes logits of hidden vectors; see `layers.logits`."""
+        return self.lm_head if hasattr(self, "lm_head") else self.embed
+
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] -> float32 [..., V]."""
-        if hasattr(self, "lm_head"):
-            return self.lm_head(hidden, preferred=jnp.float32)
-        return jnp.einsum("...d,vd->...v", hidden, self.embed.weight[...], preferred_element_type=jnp.float32)
+        return logits(self.head, hidden)
 
 
 def insert(embeddings: jax.Array, features: jax.Array, destination: jax.Array) -> jax.Array:

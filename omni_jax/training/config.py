@@ -140,6 +140,11 @@ class TrainConfig:
         need(self.remat in ("none", "dots", "full"), f"remat {self.remat!r} is not none, dots or full")
         need(self.dtype in ("bfloat16", "float32"), f"dtype {self.dtype!r} is not bfloat16 or float32")
 
+    @property
+    def parts(self) -> dict[str, str | None]:
+        """The directories of other models, by part (see weights.foreign)."""
+        return {"language": self.language, "vision": self.vision, "audio": self.audio}
+
 
 def with_settings(config: Any, settings: Sequence[str]) -> Any:
     """The configuration with `key=value` settings; keys reach inside by dots. Raises OmniError for a key that does not

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import grain
 import jax
 import numpy as np
+import threadpoolctl
 from absl import flags
 from grain.experimental import ThreadPrefetchDatasetIterator
 from tqdm import tqdm
@@ -59,6 +60,7 @@ def train_batches(config: TrainConfig, processor: Processor, shard: tuple[int, i
     """The steps of data shard `shard` = (index, count), without end. Raises OmniError for manifests that cannot be read
     and settings that do not fit, and from `next` when too many examples are broken."""
     index, count = shard
+    _check(config, count)
     require(len(config.data.train) > 0, "data", "train names no manifest; give at least one source")
     manifests = [Manifest(source) for source in config.data.train]
     parts = [grain.MapDataset.source(manifest).seed(config.seed + i).shuffle().repeat()[index::count]
@@ -72,6 +74,7 @@ def held_out_batches(config: TrainConfig, processor: Processor, shard: tuple[int
     """The steps of one pass over the held-out manifests in a fixed order, `config.eval_batches` at most. With several
     shards, which must take equally many, it is always that many: those after the end hold nothing to learn."""
     index, count = shard
+    _check(config, count)
     manifests = [Manifest(source) for source in config.data.held_out]
     if not manifests:
         return iter(())
@@ -89,7 +92,6 @@ class Steps(grain.DatasetIterator):
     def __init__(self, lines: grain.MapDataset, epoch: int, config: TrainConfig, processor: Processor, shards: int,
                  workers: int):
         super().__init__()
-        _check(config, shards)
         self._data, self._config, self._workers, self._epoch = config.data, processor.config, workers, epoch
         self._parts, self._rows = config.accumulate, config.batch_size // config.accumulate // shards
         self._stream = lines.map(functools.partial(read, processor=processor, data=config.data))
@@ -98,10 +100,12 @@ class Steps(grain.DatasetIterator):
         self._totals = dict.fromkeys(("examples", "tokens", "learnt_tokens", "broken"), 0)
 
     def get_state(self) -> dict[str, Any]:
-        return {"next": self._next, "waiting": [position for position, _ in self._waiting],
+        return {"epoch": self._epoch, "next": self._next, "waiting": [position for position, _ in self._waiting],
                 "totals": dict(self._totals), "broken": list(self._broken)}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        require(state["epoch"] == self._epoch, "data", f"a pass over the manifests had {state['epoch']:,} examples and "
+                f"now has {self._epoch:,}; restore the manifests or start a new run")
         self._close_items()
         self._next, self._totals, self._broken = state["next"], dict(state["totals"]), list(state["broken"])
         self._waiting = [(position, self._stream[position]) for position in state["waiting"]]
@@ -195,12 +199,14 @@ def _read_ahead(stream: grain.MapDataset, workers: int) -> grain.IterDataset:
         return items
     if not flags.FLAGS.is_parsed():  # grain's own flags, which its workers look at, keep their defaults
         flags.FLAGS.mark_as_parsed()
-    return items.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=READ_AHEAD), _keep_off_chips)
+    return items.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=READ_AHEAD), _start_worker)
 
 
-def _keep_off_chips(index: int, count: int) -> None:
-    """A worker must not take the accelerator from the training process, should anything in it start JAX."""
+def _start_worker(index: int, count: int) -> None:
+    """A worker must not take the accelerator from the training process, should anything in it start JAX, and leaves
+    the other cores to the other workers."""
     jax.config.update("jax_platforms", "cpu")
+    threadpoolctl.threadpool_limits(1)
 
 
 def _lengths(data: DataConfig) -> tuple[int, ...]:

@@ -24,8 +24,10 @@ from omni_jax.training.setup import Setup
 from omni_jax.training.step import Params, TrainState, make_eval_step, make_train_step
 
 
-def train(run: TrainConfig, workdir: str | Path, progress: bool = False) -> dict[str, float]:
+def train(run: TrainConfig, workdir: str | Path, progress: bool = False, until: int | None = None) -> dict[str, float]:
     """Starts a run in `workdir`, or goes on with the one that is there. Returns the last step's metrics.
+
+    until: the step after which to leave off, if not after the last.
 
     Raises OmniError for what is wrong with the configuration, the data or the checkpoint, before any weight is read;
     and later if the loss is no number any more, too many examples are broken, or the disk is full.
@@ -36,7 +38,7 @@ def train(run: TrainConfig, workdir: str | Path, progress: bool = False) -> dict
     claim(workdir, run)
     with jax.set_mesh(setup.mesh), contextlib.closing(Checkpoints(workdir, run.keep)) as checkpoints:
         loop = Loop(setup, batches, checkpoints, shard, *_beginning(setup, batches, checkpoints, shard, progress))
-        return loop.run(workdir, progress)
+        return loop.run(workdir, min(until or run.steps, run.steps), progress)
 
 
 def _beginning(setup: Setup, batches: Batches, checkpoints: Checkpoints, shard: tuple[int, int],
@@ -65,8 +67,8 @@ class Loop:
         self._train_step = make_train_step(setup.plan, setup.shardings)
         self._eval_step = make_eval_step(setup.plan)
 
-    def run(self, workdir: str | Path, progress: bool) -> dict[str, float]:
-        """Trains to the last step, or until a signal asks for the end: then what is done is kept."""
+    def run(self, workdir: str | Path, until: int, progress: bool) -> dict[str, float]:
+        """Trains up to a step, or until a signal asks for the end: then what is done is kept."""
         run, main = self.plan.run, jax.process_index() == 0
         with contextlib.ExitStack() as stack:
             self._record = stack.enter_context(contextlib.closing(Record(workdir, self.step))) if main else None
@@ -74,10 +76,10 @@ class Loop:
             bar = stack.enter_context(tqdm(total=run.steps, initial=self.step, disable=not (progress and main),
                                            file=sys.stderr, unit="step"))
             self._since = time.perf_counter()
-            ended = self.step >= run.steps
+            ended = self.step >= until
             while not ended:
                 self._advance()
-                ended = self.step == run.steps or stopped()
+                ended = self.step == until or stopped()
                 evaluates, saves = self._due(run.eval_every) or self.step == run.steps, self._due(run.checkpoint_every)
                 if ended or evaluates or saves:
                     self._settle(evaluates)

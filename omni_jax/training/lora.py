@@ -85,6 +85,7 @@ def _merged(weight, a, b, scale, stacked):
     return jax.lax.map(lambda layer: add_adapter(*layer, scale), (weight, a, b))
 
 
+@jax.jit
 def add_adapter(weight: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
     """W + scale * b a of one matrix [*outputs, *inputs], computed in float32, in W's dtype."""
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)

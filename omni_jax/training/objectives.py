@@ -36,7 +36,7 @@ def text(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: Tr
     thinker = models["thinker"]
     hidden = thinker_hidden(thinker, config, run, batch)
     targets, weights = shifted(batch)
-    sums = token_sums(thinker.logits, hidden, targets, weights)
+    sums = token_sums(thinker.head, hidden, targets, weights)
     return {"loss": sums.loss + run.z_loss * sums.squared_normalizer, "cross_entropy": sums.loss,
             "accuracy": sums.right, "weight": weights.sum()}
 

@@ -1,6 +1,7 @@
 """From a configuration to a run that is ready to start: everything is checked before any weight is read."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import jax
@@ -18,7 +19,8 @@ from omni_jax.training.config import TrainConfig
 from omni_jax.training.optimizer import make_optimizer
 from omni_jax.training.parts import learning, split, typed
 from omni_jax.training.step import Params, Plan, TrainState, first_state, state_of
-from omni_jax.weights import load_params
+from omni_jax.weights import load_params, match, read_tensors
+from omni_jax.weights.foreign import Foreign, find_foreign, overlay
 from omni_jax.weights.names import leaves, nest
 
 AbstractParams = dict[str, jax.ShapeDtypeStruct]  # by path
@@ -27,7 +29,7 @@ AbstractParams = dict[str, jax.ShapeDtypeStruct]  # by path
 @dataclasses.dataclass(frozen=True)
 class Setup:
     """A run's static plan, its mesh, its processor, and its parameters as they will be laid out. `abstract`: the state;
-    `frozen`: what does not learn."""
+    `frozen`: what does not learn; `foreign`: what other models give to start from, if any do."""
 
     plan: Plan
     mesh: Mesh
@@ -35,6 +37,7 @@ class Setup:
     abstract: TrainState
     shardings: TrainState
     frozen: AbstractParams
+    foreign: Foreign | None
 
     @property
     def rows(self) -> int:
@@ -52,7 +55,7 @@ def prepare(run: TrainConfig) -> Setup:
     processor = Processor.load(directory, config)
     mesh = _mesh(run)
     plan, params, frozen = plan_of(run, config, mesh)
-    return Setup(plan, mesh, processor, *state_of(plan, params), frozen)
+    return Setup(plan, mesh, processor, *state_of(plan, params), frozen, _foreign(run, config))
 
 
 def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, AbstractParams, AbstractParams]:
@@ -72,10 +75,14 @@ def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, Abs
 
 
 def load(setup: Setup, progress: bool = False) -> tuple[TrainState, Params]:
-    """(the state before the first step, the frozen parameters), from the run's checkpoint."""
+    """(the state before the first step, the frozen parameters), from the run's checkpoint and other models."""
     run, learnt = setup.plan.run, setup.abstract.params
     wanted = lora.without({**learnt, **setup.frozen})
     found = dict(leaves(load_params(run.model, setup.plan.config, nest(wanted), progress)))
+    if setup.foreign:
+        overlay(found, setup.foreign)
+        for note in setup.foreign.notes if progress and jax.process_index() == 0 else ():
+            print(f"note: {note}", file=sys.stderr)
     params, frozen = split({**found, **lora.fresh(learnt, run.seed)}, set(learnt))
     return first_state(setup.plan, params, setup.shardings), frozen
 
@@ -83,6 +90,12 @@ def load(setup: Setup, progress: bool = False) -> tuple[TrainState, Params]:
 def load_frozen(setup: Setup, progress: bool = False) -> Params:
     """The frozen parameters alone, for a run that goes on from its own checkpoint."""
     return load(setup, progress)[1] if setup.frozen else {}
+
+
+def _foreign(run: TrainConfig, config: OmniConfig) -> Foreign | None:
+    if not any(run.parts.values()):
+        return None
+    return find_foreign(config, run.parts, match(read_tensors(run.model, config), config, run.model))
 
 
 def _mesh(run: TrainConfig) -> Mesh:

@@ -42,13 +42,7 @@ def load_huggingface(directory: str | Path, config: OmniConfig, abstract: dict, 
     wanted, params = dict(leaves(abstract)), {}
     with progress_bar(sum(math.prod(row.shape) for row, _ in found), "loading", progress, " weights") as bar:
         for row, layers in found:
-            paths = row.leaf_paths(wanted)
-            if paths == [row.path]:
-                params[row.path] = _place(row, layers, wanted[row.path])
-            else:
-                layer_row = dataclasses.replace(row, layers=None)
-                params |= {path: _place(layer_row, [layer], wanted[path])
-                           for path, layer in zip(paths, layers, strict=True)}
+            params |= place_row(row, layers, wanted)
             bar.update(math.prod(row.shape))
     return nest({path: params[path] for path in wanted})
 
@@ -80,23 +74,24 @@ def _refuse_names(found: Mapping[str, Tensor], expected: Mapping[str, Row], conf
     missing = [name for name in expected if name not in found]
     unknown = [tensor.name for name, tensor in found.items() if name not in expected]
     if missing and unknown:
-        raise OmniError(f"{where}: {_list(missing, 'missing')}, and {_list(unknown, 'unknown')}; the checkpoint is not "
-                        f"the model that its config.json describes{_layer_hint(config)}")
+        raise OmniError(f"{where}: {listed(missing, 'missing')}, and {listed(unknown, 'unknown')}; the checkpoint is "
+                        f"not the model that its config.json describes{_layer_hint(config)}")
     if missing:
-        raise OmniError(f"{where}: {_list(missing, 'missing')}; fetch the whole checkpoint, or correct config.json"
+        raise OmniError(f"{where}: {listed(missing, 'missing')}; fetch the whole checkpoint, or correct config.json"
                         f"{_layer_hint(config)}")
     if unknown == [config.thinker_prefix + "lm_head.weight"]:
         raise OmniError(f"{where}: tensor {unknown[0]} is unknown, because config.json sets tie_word_embeddings; "
                         "set it to false, or remove the tensor")
     if unknown and all(name.startswith(("talker.", "token2wav.")) for name in unknown) and config.talker_config is None:
-        raise OmniError(f"{where}: {_list(unknown, 'unknown')}, because config.json describes no speaking networks or "
+        raise OmniError(f"{where}: {listed(unknown, 'unknown')}, because config.json describes no speaking networks or "
                         "sets enable_audio_output to false; correct it, or remove the tensors")
     if unknown:
-        raise OmniError(f"{where}: {_list(unknown, 'unknown')}; remove what is not of this model, or correct "
+        raise OmniError(f"{where}: {listed(unknown, 'unknown')}; remove what is not of this model, or correct "
                         f"config.json{_layer_hint(config)}")
 
 
-def _list(names: list[str], what: str) -> str:
+def listed(names: list[str], what: str) -> str:
+    """`tensor a is missing`, or `7 tensors are missing (a, b, c and 4 more)`."""
     if len(names) == 1:
         return f"tensor {names[0]} is {what}"
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -113,9 +108,23 @@ def _check_tensor(tensor: Tensor, row: Row, where) -> None:
     if tensor.shape != row.file_shape:
         raise OmniError(f"{where}: tensor {tensor.name} is misshaped: {list(tensor.shape)} in the file, "
                         f"{list(row.file_shape)} by config.json ({row.fields()}); the two are not of one model")
+    check_type(tensor, where)
+
+
+def check_type(tensor: Tensor, where: str | Path) -> None:
+    """Raises OmniError unless the tensor is of a type that weights have."""
     if tensor.dtype.name not in _WEIGHT_TYPES:
         raise OmniError(f"{where}: tensor {tensor.name} is {tensor.dtype.name}; weights must be float32, float16 or "
                         "bfloat16, so convert the checkpoint before")
+
+
+def place_row(row: Row, layers: list[Tensor], wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """{path: array} of a row's leaves, one or one a layer, in the types and shardings of `wanted`."""
+    paths = row.leaf_paths(wanted)
+    if paths == [row.path]:
+        return {row.path: _place(row, layers, wanted[row.path])}
+    layer_row = dataclasses.replace(row, layers=None)
+    return {path: _place(layer_row, [layer], wanted[path]) for path, layer in zip(paths, layers, strict=True)}
 
 
 def _place(row: Row, layers: list[Tensor], wanted: jax.ShapeDtypeStruct) -> jax.Array:

@@ -19,11 +19,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.config import OmniConfig
@@ -113,7 +113,7 @@ def read_store(directory: str | Path, config: OmniConfig) -> dict[str, Tensor]:
     @functools.lru_cache(maxsize=1)
     def load_group(group: str) -> dict[str, np.ndarray]:
         members = {entry.path: entry for entry in entries if entry.group == group and math.prod(entry.shape)}
-        targets = {path: ocp.RestoreArgs(restore_type=np.ndarray) for path in members}
+        targets = {path: _orbax().RestoreArgs(restore_type=np.ndarray) for path in members}
         return _restore_group(directory, group, members, targets)
 
     def load(entry: Entry, shape: tuple[int, ...]) -> np.ndarray:
@@ -238,7 +238,8 @@ def _layer_request(section: list[Row], layer: int, wanted: dict):
         if len(leaf.shape) > len(row.layer_shape) and isinstance(sharding, NamedSharding):
             sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
         members[path] = jax.ShapeDtypeStruct(row.layer_shape, leaf.dtype)
-        arguments[path] = ocp.ArrayRestoreArgs(sharding=sharding, global_shape=row.layer_shape, dtype=leaf.dtype)
+        arguments[path] = _orbax().ArrayRestoreArgs(sharding=sharding, global_shape=row.layer_shape,
+                                                    dtype=leaf.dtype)
     return group, members, arguments
 
 
@@ -288,9 +289,16 @@ def _mute_late_callbacks() -> None:
     sys.unraisablehook = hook
 
 
-def _checkpointer() -> ocp.Checkpointer:
+def _orbax() -> Any:
+    """Imported late: it takes a quarter of the package's start, and Hugging Face directories need none of it."""
+    import orbax.checkpoint
+
+    return orbax.checkpoint
+
+
+def _checkpointer() -> Any:
     # Weights hardly compress (22 % in bfloat16), and doing so takes six times as long to write and three to read.
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
+    return _orbax().Checkpointer(_orbax().PyTreeCheckpointHandler(use_compression=False))
 
 
 def _save_group(path: Path, tree: dict, directory: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from omni_jax.data.chat_template import MediaItem, render, render_next, validate
+from omni_jax.data.chat_template import MediaItem, render, render_example, render_next, validate
 from omni_jax.errors import OmniError
 from tests.data.media_files import one_sentence
 
@@ -26,6 +26,22 @@ def test_several_turns_and_an_open_last_turn():
 def test_render_next_continues_the_same_text():
     first, reply, second = [USER], {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"}
     assert render(first)[0] + "Hello" + render_next([second])[0] == render([*first, reply, second])[0]
+
+
+def test_what_an_example_learns():
+    """The answers with their end marks; the sound of an answer is not heard, and nothing after the last one matters."""
+    spoken = {"role": "assistant", "content": [{"type": "text", "text": "Hello"}, {"type": "audio", "audio": "a.wav"}]}
+    seen = {"role": "user", "content": [{"type": "image", "image": "a.png"}, "Why?"]}
+    assert render_example([USER, spoken, seen, {"role": "assistant", "content": "\nSo."}, USER]) == [
+        (SYSTEM + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", False), ("Hello<|im_end|>", True),
+        ("\n<|im_start|>user\n", False), (MediaItem("image", "a.png", {}, "message 2, item 0"), False),
+        ("Why?<|im_end|>\n<|im_start|>assistant\n", False), ("\nSo.<|im_end|>", True)]
+
+
+def test_nothing_to_learn():
+    with pytest.raises(OmniError) as error:
+        render_example([USER])
+    one_sentence(error, "conversation", "assistant")
 
 
 def test_media_stand_where_they_stand():

@@ -271,3 +271,28 @@ def test_the_sample_media(tokenizer_dir, make_config):
     assert all(info.tokens > 40 and info.name.startswith(str(samples)) for info in prompt.media)
     assert sum(info.tokens for info in prompt.media) == sum(
         len(medium.positions) for medium in (*prompt.clips, *prompt.pictures))
+
+
+def test_an_example_is_what_generation_reads_and_writes(processor):
+    """Prompt, reply, next prompt and reply, each tokenised by itself; only the replies are learnt."""
+    turns = [*user(text("Hear: "), {"type": "audio", "audio": tone(1.0)}),
+             {"role": "assistant", "content": "\nIt's"}, *user("And?"), {"role": "assistant", "content": "Größe"}]
+    example = processor.example(turns)
+    encode = lambda text: processor.tokenizer.encode(text)
+    first, second = processor.prompt(turns[:1]), processor.next_prompt(turns[2:3])
+    end = encode("<|im_end|>")
+    assert second.token_ids[:1].tolist() == end  # of the reply before it
+    parts = [(first.token_ids.tolist(), False), (encode("\nIt's") + end, True),
+             (second.token_ids[1:].tolist(), False), (encode("Größe") + end, True)]
+    assert example.prompt.token_ids.tolist() == [token for tokens, _ in parts for token in tokens]
+    assert example.learn.dtype == bool and example.learn.tolist() == [
+        learn for tokens, learn in parts for _ in tokens]
+    np.testing.assert_array_equal(example.prompt.clips[0].positions, first.clips[0].positions)
+
+
+def test_an_example_over_the_length(processor, monkeypatch):
+    monkeypatch.setattr("omni_jax.data.processor.log_mel", None)  # nothing is computed first
+    turns = [*user({"type": "audio", "audio": tone(9.0)}), {"role": "assistant", "content": "A"}]
+    with pytest.raises(OmniError) as error:
+        processor.example(turns, length=200)
+    one_sentence(error, "length of 200", "225 of sound", "shorten")

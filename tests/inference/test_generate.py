@@ -1,6 +1,7 @@
 """Properties of the decode loop: the same reply by every road, and few programs compiled."""
 
 import dataclasses
+import re
 import time
 
 import jax
@@ -84,6 +85,18 @@ def test_decode_equals_prefill(omni):
         generate.advance(omni.network, session, count)
         again = omni.prompt_logits(followed_by(prompt, tokens), last=1)
         np.testing.assert_allclose(session.state.logits, again, atol=2e-5)
+
+
+def test_a_step_copies_no_cache(omni):
+    """On a CPU the loop writes where the cache lies, which XLA does only if it knows that all has been read."""
+    session, network = session_of(omni, omni.prompt(MIXED)), omni.network
+    with jax.set_mesh(network.mesh):
+        compiled = steps.decode.lower(network.graphdef, network.config, Sampling().sampler, network.params,
+                                      Sampling().numbers, session.cache, session.state, np.zeros(1, np.int32),
+                                      np.int32(8)).compile().as_text()
+    shape = ",".join(map(str, session.cache.keys[0].shape))
+    assert f"f32[{shape}]" in compiled
+    assert not re.findall(rf"= f32\[{shape}\]\S* copy\(", compiled)
 
 
 def test_chunks_padding_and_buckets_change_nothing(omni, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import itertools
 import time
 
 import jax
@@ -277,11 +278,39 @@ def test_ids_that_are_no_sounds_are_never_drawn(talking):
     assert reply.codes.size and reply.codes.max() < rows
 
 
-def test_blocks_of_codes_reach_the_host_as_they_are_made(talking):
-    counts = []
-    push = lambda codes, ended: counts.append(len(codes[0])) or []
+def launched(talking, monkeypatch, every):
+    """(tokens, codes, steps) of each launch of one reply that is to show its text so often."""
+    monkeypatch.setattr(stream, "TEXT_EVERY", every)
+    codes = []
+    push = lambda new, ended: codes.append(new[0].tolist()) or []
     request = talking.request(omni_jax.inference.replies.Options(max_new_tokens=20, talker_max_new_tokens=40),
                               np.zeros(1, np.uint32))
     session = talking.begin([talking.prompt(HI)], request, time.perf_counter())
-    tokens = [len(event.tokens[0]) for event in stream.events(talking.network, session, push)]
-    assert counts == [12, 12, 12, 4] and tokens == [1, 12, 7, 0, 0]
+    tokens = [event.tokens[0].tolist() for event in stream.events(talking.network, session, push)]
+    return tokens, codes
+
+
+def test_launches_are_blocks_of_codes_or_as_small_as_the_text_wants(talking, monkeypatch):
+    quick, slow = launched(talking, monkeypatch, 1e9), launched(talking, monkeypatch, 0.0)
+    # The first launch is of one code, to be timed; none goes over the end of a block.
+    assert list(map(len, quick[1])) == [1, 11, 12, 12, 4] and list(map(len, quick[0])) == [1, 1, 11, 7, 0, 0]
+    # Token by token, until the text has ended.
+    assert list(map(len, slow[1])) == [1] * 19 + [5, 12, 4] and list(map(len, slow[0])) == [1] * 20 + [0, 0]
+    for one, other in zip(quick, slow, strict=True):
+        assert list(itertools.chain(*one)) == list(itertools.chain(*other))
+
+
+def test_the_first_sound_comes_after_the_same_work_however_long_the_reply(talking, monkeypatch):
+    drawn, speak = [], stream.speak
+    monkeypatch.setattr(stream, "speak", lambda network, session, limit: drawn.append(limit) or speak(network, session,
+                                                                                                      limit))
+    firsts = []
+    for longest in (60, 400):
+        drawn.clear()
+        chunks = talking.stream(HI, max_new_tokens=8, talker_max_new_tokens=longest, talker_temperature=0)
+        firsts.append((next(chunk for chunk in chunks if isinstance(chunk, AudioChunk)), max(drawn)))
+        chunks.close()
+    (short, after), (long, after_long) = firsts
+    assert after == after_long == 48  # 36 codes, and the block that the device draws meanwhile
+    np.testing.assert_array_equal(short.codes, long.codes)
+    np.testing.assert_array_equal(short.waveform, long.waveform)

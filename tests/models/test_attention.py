@@ -35,6 +35,19 @@ def test_every_way_gives_the_same(B, T, N, K, S, H, mask_rows, how, monkeypatch)
     np.testing.assert_allclose(ours, plain(q, k, v, mask), atol=2e-6)
 
 
+@pytest.mark.parametrize("B, N, K, S, H", [(2, 6, 2, 15, 10), (3, 7, 7, 40, 12), (1, 8, 1, 9, 4)])
+def test_a_key_without_a_slot_counts_as_one_with_a_slot(B, N, K, S, H):
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(B, 1, N, H)).astype(np.float32)
+    k, v = rng.normal(size=(2, B, K, S + 1, H)).astype(np.float32)
+    valid = rng.random((B, S)) < 0.6
+    valid[0] = False  # an empty cache
+    own = [x[:, :, S:].swapaxes(1, 2) for x in (k, v)]
+    apart = jax.jit(attention.attend_apart)(q, k[:, :, :S], v[:, :, :S], valid, *own)
+    mask = np.concatenate([valid, np.ones((B, 1), bool)], axis=1)[:, None]
+    np.testing.assert_allclose(apart, plain(q, k, v, mask), atol=2e-6)
+
+
 def test_a_query_that_sees_nothing_stays_finite():
     q = jnp.ones((1, 300, 4, 8))
     k = v = jnp.ones((1, 2, 7000, 8))

@@ -1,5 +1,6 @@
 """The vocoder beside the reference's, and what its windows rest on."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,6 +31,13 @@ def test_filter_is_the_references():
     theirs = reference().code2wav_bigvgan_model.activation_post
     np.testing.assert_allclose(bigvgan.kaiser_sinc(), theirs.upsample.filter.flatten(), atol=1e-7)
     np.testing.assert_allclose(bigvgan.kaiser_sinc(), theirs.downsample.filter.flatten(), atol=1e-7)
+
+
+@pytest.mark.parametrize("greatest", [1.6, 200, 20_000])
+def test_square_of_the_sine(greatest):
+    x = np.linspace(-greatest, greatest, 300_001, dtype=np.float32)
+    np.testing.assert_allclose(bigvgan.sine_squared(x), np.sin(x.astype(np.float64)) ** 2, atol=3e-7)
+    assert jnp.abs(jax.jit(jax.grad(lambda x: bigvgan.sine_squared(x).sum()))(x) - jnp.sin(2 * x)).max() < 2e-3
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 60])

@@ -9,9 +9,11 @@ import pytest
 import torch
 from flax import nnx
 
+from omni_jax.inference import token2wav
 from omni_jax.models import dit
+from omni_jax.sharding import make_mesh
 from omni_jax.weights.names import rows
-from tests.models.token2wav import RELEASE, omni_config, ours, reference, relative
+from tests.models.token2wav import RELEASE, config_of, omni_config, ours, reference, relative
 
 
 def test_names_and_shapes_of_the_reference():
@@ -55,3 +57,16 @@ def test_released_sizes():
     vocode = jax.jit(lambda params: nnx.merge(graphdef, params).bigvgan(mel[:, :20], jnp.array([20])))
     assert np.abs(wave).max() > 0.01
     assert relative(vocode(params)[0], wave) < 1e-5
+
+
+@pytest.mark.slow
+def test_seams_of_the_released_vocoder():
+    """Windows of two blocks, and of eight, against the clip in one piece."""
+    graphdef, params = ours(reference(release=True), RELEASE)
+    synthesizer = token2wav.prepare(config_of(RELEASE), graphdef, params, make_mesh("data=1"))
+    mel = np.random.default_rng(0).normal(-3, 3, (1, 250, 80)).astype(np.float32)
+    at_once = jax.jit(lambda params: nnx.merge(graphdef, params).bigvgan(mel, jnp.array([250])))(params)[0]
+    assert np.abs(at_once).max() > 0.01
+    for blocks in (2, 8):
+        windows, = token2wav.vocode(synthesizer, jnp.asarray(mel), np.array([250]), blocks)
+        assert relative(windows, at_once) < 1e-5

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from omni_jax.config import OmniConfig
+from omni_jax.data.processor import Processor
 from omni_jax.training.config import DataConfig, MediaBudget, OptimizerConfig, Source, TrainConfig
+from omni_jax.weights.random_text import write_text_files
+from tests import tiny
+from tools import smoke_data
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 180, 20), "blue": (20, 20, 200), "white": (250, 250, 250)}
 
@@ -45,6 +50,23 @@ def run(checkpoint_7b, manifest):
     return TrainConfig(str(checkpoint_7b), data, optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=2),
                        steps=6, batch_size=4, dtype="float32", mesh="", remat="none", eval_every=3, eval_batches=2,
                        checkpoint_every=2, z_loss=1e-4)
+
+
+@pytest.fixture(scope="session")
+def processor(tmp_path_factory):
+    """Of the checkpoint shaped like the 7B, without its weights: text is tokenised byte by byte."""
+    config = OmniConfig.from_json(tiny.config("7b"))
+    directory = tmp_path_factory.mktemp("text")
+    write_text_files(directory, config)
+    return Processor.load(directory, config)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The data set of tools.smoke_data, a few examples of each kind."""
+    directory = tmp_path_factory.mktemp("data") / "smoke"
+    smoke_data.main([str(directory), "--train", "48", "--held-out", "20"])
+    return directory
 
 
 def changed(run: TrainConfig, **fields: object) -> TrainConfig:

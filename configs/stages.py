@@ -1,0 +1,77 @@
+"""The stages of training (paper, sections 3 and 4.2) at three sizes. The files beside this one name a stage and a size.
+
+Checkpoints and data of the released sizes are looked for beside the repository's files, as in `Qwen2.5-Omni-7B/` and
+`data/train.jsonl`; `--set` says otherwise. Those of the smoke size are made by `make train-smoke`.
+"""
+
+import dataclasses
+from typing import Any
+
+from omni_jax.training.config import DataConfig, LoraConfig, MediaBudget, OptimizerConfig, Source, TrainConfig
+
+ADAPTERS = ("thinker/audio/proj/*", "thinker/vision/merger/*")
+ENCODERS = ("thinker/audio/*", "thinker/vision/*")
+LANGUAGE = ("thinker/embed/*", "thinker/decoder/*", "thinker/lm_head/*")
+
+# A micro-batch of the released sizes: 64 s of sound, 64 frame pairs of up to 0.2 megapixels, 8 of up to 0.8.
+MEDIA = MediaBudget(audio_blocks=32, frame_pairs=((16, 64), (64, 8)), pictures=32)
+SMOKE = "out/smoke"
+
+
+def released(size: str, **fields: Any) -> TrainConfig:
+    """A run of the 3B or the 7B: 64 rows of 8,192 tokens, packed."""
+    data = DataConfig((Source("data/train.jsonl"),), (Source("data/held_out.jsonl"),), length=8192, media=MEDIA,
+                      workers=8, use_audio_in_video=True)
+    start = TrainConfig(f"Qwen2.5-Omni-{size.upper()}", data, batch_size=64, accumulate=8, z_loss=1e-5, steps=10_000)
+    return _with(start, fields)
+
+
+def smoke(model: str, **fields: Any) -> TrainConfig:
+    """A run that learns something in a minute or two on two cores, from `model` of the smoke directory."""
+    media = MediaBudget(audio_blocks=24, frame_pairs=((4, 40),), pictures=12)
+    data = DataConfig((Source(f"{SMOKE}/data/train.jsonl"),), (Source(f"{SMOKE}/data/held_out.jsonl"),), length=384,
+                      media=media, use_audio_in_video=True)
+    optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=10, weight_decay=0.01)
+    start = TrainConfig(f"{SMOKE}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=150,
+                        batch_size=8, eval_every=25, eval_batches=4, checkpoint_every=50, keep=2)
+    return _with(start, fields)
+
+
+def adapters(start: TrainConfig) -> TrainConfig:
+    """Stage 1, first half: what joins the encoders to the frozen language model."""
+    return _with(start, {"train": ADAPTERS, "optimizer.learning_rate": 1e-3})
+
+
+def encoders(start: TrainConfig) -> TrainConfig:
+    """Stage 1, second half: the encoders as well."""
+    return _with(start, {"train": ENCODERS, "optimizer.learning_rate": 1e-4})
+
+
+def everything(start: TrainConfig) -> TrainConfig:
+    """Stage 2: all parameters, on mixed data; the encoders learn slower."""
+    return _with(start, {"optimizer.learning_rate": 5e-5, "optimizer.rates": tuple((p, 0.2) for p in ENCODERS)})
+
+
+def longer(start: TrainConfig) -> TrainConfig:
+    """Stage 3: the same at four times the length."""
+    return _with(everything(start), {"data.length": 4 * start.data.length, "batch_size": max(8, start.batch_size // 4)})
+
+
+def tuning(start: TrainConfig) -> TrainConfig:
+    """Instruction tuning in ChatML."""
+    return _with(start, {"optimizer.learning_rate": 1e-5, "optimizer.warmup_steps": 50})
+
+
+def low_rank(start: TrainConfig) -> TrainConfig:
+    """Instruction tuning through low-rank adapters, for one GPU."""
+    return _with(start, {"lora": LoraConfig(rank=16, alpha=32.0), "optimizer.learning_rate": 2e-4, "batch_size": 16,
+                         "accumulate": 16})
+
+
+def _with(config: Any, fields: dict[str, Any]) -> Any:
+    """`config` with fields replaced; their names reach inside by dots."""
+    for name, value in fields.items():
+        first, _, rest = name.partition(".")
+        value = _with(getattr(config, first), {rest: value}) if rest else value
+        config = dataclasses.replace(config, **{first: value})
+    return config

@@ -1,0 +1,46 @@
+"""A run's first steps without the loop around them, for comparisons."""
+
+import itertools
+
+import jax
+import numpy as np
+
+from omni_jax.training import setup as setups
+from omni_jax.training.batch import TrainBatch
+from omni_jax.training.config import TrainConfig
+from omni_jax.training.datasets import train_batches
+from omni_jax.training.feed import put
+from omni_jax.training.step import make_train_step
+
+
+def batches(run: TrainConfig, count: int) -> list[TrainBatch]:
+    """The run's first batches [A, …]."""
+    loader = train_batches(run, setups.prepare(run).processor)
+    found = [loaded.arrays for loaded in itertools.islice(loader, count)]
+    loader.close()
+    return found
+
+
+def follow(run: TrainConfig, given: list[TrainBatch]) -> tuple[list[float], dict[str, np.ndarray], dict]:
+    """(the loss of each step, what learnt, what was frozen) after these batches."""
+    setup = setups.prepare(run)
+    with jax.set_mesh(setup.mesh):
+        state, frozen = setups.load(setup)
+        step, losses = make_train_step(setup.plan, setup.shardings), []
+        for batch in given:
+            state, metrics = step(state, frozen, put(batch, setup.mesh, (0, 1)))
+            losses.append(float(metrics["loss"]))
+    return losses, jax.tree.map(np.asarray, state.params), jax.tree.map(np.asarray, frozen)
+
+
+def joined(batch: TrainBatch) -> TrainBatch:
+    """The A micro-batches of a step as one."""
+    parts, rows, length = batch.token_ids.shape
+
+    def media(group):
+        offset = (np.arange(parts) * rows * length).reshape(-1, *[1] * (group.destination.ndim - 1))
+        moved = np.where(group.destination == rows * length, parts * rows * length, group.destination + offset)
+        return group._replace(destination=moved)
+
+    batch = batch._replace(audio=tuple(map(media, batch.audio)), vision=tuple(map(media, batch.vision)))
+    return jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), batch)

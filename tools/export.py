@@ -1,0 +1,61 @@
+"""Writes what a training run has learnt as a Hugging Face directory, which omni_jax and transformers load.
+
+Everything else is as it was in the checkpoint that the run started from, bit for bit: networks that did not learn,
+the voices, tokenizer, chat template and generation config. Adapters (LoRA) are added to their weights. Weights are in
+the types of that checkpoint. OUT is written whole or not at all.
+
+Example:
+  python -m tools.export out/tuning tuned-7b              # the last checkpoint
+  python -m tools.export out/tuning tuned-7b --step 400
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+from omni_jax.config import OmniConfig
+from omni_jax.errors import OmniError
+from omni_jax.training.checkpoints import read_trained
+from omni_jax.training.tuned import tuned
+from omni_jax.weights import find_speakers, match, ordered_tensors, read_tensors, save_huggingface
+from omni_jax.weights.export import MAX_SHARD_SIZE
+from omni_jax.weights.foreign import find_foreign, replaced
+from tools._cli import parser, run, size
+
+VOICES = "spk_dict.pt"
+
+
+def main(argv: list[str] | None = None) -> dict:
+    arguments = _parser().parse_args(argv)
+    out, started = arguments.out, time.perf_counter()
+    trained, step, learnt = read_trained(arguments.workdir, arguments.step)
+    source = Path(trained.model)
+    if not source.is_dir():
+        raise OmniError(f"{source}: is not a directory, and {arguments.workdir}/config.json names it as the checkpoint "
+                        "that the run started from; put it back")
+    config, speakers = OmniConfig.load(source), find_speakers(source)
+    matched = match(read_tensors(source, config), config, source)
+    foreign = find_foreign(config, trained.parts, matched)
+    tensors = list(ordered_tensors(tuned(replaced(matched, foreign), learnt, trained.lora)))
+    as_it_is = (source / VOICES).is_file()
+    save_huggingface(
+        out, config, tensors, None if as_it_is else speakers, companions=source,
+        write_companions=(lambda partial: shutil.copyfile(source / VOICES, partial / VOICES)) if as_it_is else None,
+        max_shard_size=arguments.max_shard_size, progress=True)
+    return {"directory": str(out), "step": step, "started_from": str(source), "learnt": len(learnt),
+            "tensors": len(tensors), "bytes": sum(tensor.nbytes for tensor in tensors), "speakers": list(speakers),
+            "notes": list(foreign.notes), "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _parser():
+    made = parser(__doc__)
+    made.add_argument("workdir", type=Path, metavar="WORKDIR", help="the directory of a training run")
+    made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; it must not exist")
+    made.add_argument("--step", type=int, help="of the checkpoint to export (default: the last)")
+    made.add_argument("--max-shard-size", type=size, default=MAX_SHARD_SIZE,
+                      help="of the weight files, e.g. 500MB (default 2GB)")
+    return made
+
+
+if __name__ == "__main__":
+    run(main)
