@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= out/random
+# Most of the suite's time is compiling, so its programs are compiled quickly rather than well; the other targets test
+# and measure them as users have them.
+QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 
 .PHONY: run test test-slow test-full-size lint parity bench train-smoke clean
 
@@ -10,7 +13,7 @@ run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks
 
 test: .venv/test  ## lint and the whole suite but what is marked slow
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/test  ## what takes minutes and much disk
 	$(BIN)/python -m pytest -m "slow and not full_size"

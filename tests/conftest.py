@@ -19,17 +19,22 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-@pytest.fixture(scope="session", params=["7b", "3b"])
-def checkpoint(request, tmp_path_factory):
-    """Random checkpoints shaped like both releases, speech included."""
-    path = tmp_path_factory.mktemp("checkpoints") / request.param
-    return tiny.write_checkpoint(path, request.param, speech=True, dtype="float32", seed=1)
-
-
 @pytest.fixture(scope="session")
 def talking_7b(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "talking"
     return tiny.write_checkpoint(path, "7b", speech=True, dtype="float32", seed=1)
+
+
+@pytest.fixture(scope="session")
+def talking_3b(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "talking"
+    return tiny.write_checkpoint(path, "3b", speech=True, dtype="float32", seed=1)
+
+
+@pytest.fixture(scope="session", params=["7b", "3b"])
+def checkpoint(request):
+    """Random checkpoints shaped like both releases, speech included."""
+    return request.getfixturevalue(f"talking_{request.param}")
 
 
 @pytest.fixture(scope="session")

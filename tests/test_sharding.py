@@ -150,14 +150,16 @@ def expected(tmp_path_factory):
     return of
 
 
-QUICK_3B = ((1, 1, 8), (2, 2, 2))
+# Each axis alone, two together and all three.
+QUICK_ANSWERS = {"7b": ((1, 1, 8), (1, 8, 1), (8, 1, 1), (1, 2, 4), (2, 1, 4), (2, 2, 2)),
+                 "3b": ((1, 1, 8), (2, 2, 2))}
 
 
 @pytest.mark.parametrize("size, split", [
-    pytest.param(size, split, marks=pytest.mark.slow if size == "3b" and split not in QUICK_3B else [],
+    pytest.param(size, split, marks=pytest.mark.slow if split not in QUICK_ANSWERS[size] else [],
                  id=f"{size}-{name(split)}") for size in ("7b", "3b") for split in SPLITS])
 def test_every_split_gives_the_same_answers(expected, size, split):
-    """With the releases' head counts; the 3B's other splits are left to the slow suite."""
+    """With the releases' head counts; the other splits are left to the slow suite."""
     path, logits, tokens = expected(size)
     omni, split_logits, split_tokens = answers(path, name(split))
     _, abstract = abstract_networks(omni.config, omni.network.mesh, "float32")["thinker"]

@@ -2,9 +2,9 @@
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from tools import random_checkpoint
 
 SPECIAL = {"pad_token_id": 256, "bos_token_id": 257, "eos_token_id": 258, "audio_token_index": 259,
            "audio_start_token_id": 260, "audio_end_token_id": 261, "vision_start_token_id": 262,
@@ -110,6 +110,5 @@ def write_checkpoint(directory: Path, kind: str = "7b", speech: bool = False, **
     source = directory.parent / f"{directory.name}.config.json"
     source.write_text(json.dumps(config(kind, speech)))
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    subprocess.run([sys.executable, "-m", "tools.random_checkpoint", str(source), str(directory), *flags], check=True,
-                   capture_output=True)
+    random_checkpoint.main([str(source), str(directory), *flags])
     return directory

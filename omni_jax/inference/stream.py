@@ -70,7 +70,7 @@ def events(network: Network, session: Session, push: Push) -> Iterator[Event]:
     text, codes = Reader(network.ends, rows), Reader(speech.talker.ends, rows)
     codes.ended = np.array(speech.state.codes.done)
     first, pace = session.state, Pace()
-    speak(network, session, pace.next(codes))
+    speak(network, session, pace.next(codes, text))
     session.handed_out = 1
     yield Event(text.fresh(first), [np.zeros(0, np.int32)] * rows, [])
     while not codes.ended.all():
@@ -98,10 +98,12 @@ class Pace:
     def __init__(self) -> None:
         self.step, self.drawn, self.began = float("inf"), 1, 0.0
 
-    def next(self, ids: Reader, text: Reader | None = None) -> int:
-        """The count at which the launch ends that begins now; the first draws one id, to be timed."""
-        fits = 1 if text is None else BLOCK if text.ended.all() else int(TEXT_EVERY / self.step)
-        self.drawn, self.began = min(max(1, fits), BLOCK - ids.count % BLOCK), time.perf_counter()
+    def next(self, ids: Reader, text: Reader) -> int:
+        """The count at which the launch ends that begins now; the first draws one, to be timed."""
+        fits = BLOCK if text.ended.all() else int(TEXT_EVERY / self.step)
+        rest = BLOCK - ids.count % BLOCK
+        launches = -(-rest // max(1, fits))  # of one size, about, to the end of the block
+        self.drawn, self.began = -(-rest // launches), time.perf_counter()
         return ids.count + self.drawn
 
     def ended(self) -> None:

@@ -19,7 +19,7 @@ from tests.training.conftest import changed
 from tests.training.trajectories import batches, follow, joined
 
 STEPS = 20
-FAST_SPLITS = [(2, 2, 2), (1, 4, 2)]
+FAST_SPLIT = (2, 2, 2)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,14 @@ def test_it_learns(alone):
     assert losses[-1] < 0.2 * losses[0]
 
 
-@pytest.mark.parametrize("split", [pytest.param(s, marks=() if s in FAST_SPLITS else pytest.mark.slow) for s in SPLITS],
-                         ids=name)
-def test_every_mesh_split_gives_the_same_losses(run, given, alone, split):
-    losses, params, _ = follow(changed(run, mesh=name(split)), given[:STEPS])
+@pytest.mark.parametrize("split, steps", [(FAST_SPLIT, 3), *(pytest.param(s, STEPS, marks=pytest.mark.slow)
+                                                             for s in SPLITS)])
+def test_every_mesh_split_gives_the_same_losses(run, given, split, steps):
+    alone = follow(run, given[:steps])
+    losses, params, _ = follow(changed(run, mesh=name(split)), given[:steps])
     close(losses, alone[0])
     for path, leaf in params.items():
-        np.testing.assert_allclose(leaf, alone[1][path], atol=2e-3, err_msg=path)
+        np.testing.assert_allclose(leaf, alone[1][path], atol=2e-3, err_msg=path)  # Adam: signs of noise
 
 
 def test_accumulated_equals_one_large_batch(run):
