@@ -354,16 +354,16 @@ def _custom_flops(where: Computation, instruction: Instruction) -> float:
         return flops
     if "dim_labels" in attributes:
         return _convolution_flops(where, instruction)
-    if "gemm" in attributes or "matmul" in attributes:
-        left = where.instructions[instruction.operands[0]].leaves[0].dims
-        found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', attributes)
-        contracted = [int(i) for i in re.findall(r"\d+", found.group(1))] if found else [len(left) - 1]
-        return 2.0 * instruction.leaves[0].size * math.prod(left[i] for i in contracted)
     scores = re.search(r'"intermediate_tensor_shape":\s*\{[^}]*?"dimensions":\s*\[([^\]]*)\]', attributes)
     if scores:  # [B, N, T, S], twice multiplied by H, five times in the backward pass; a causal mask skips half
         size = math.prod(int(n) for n in re.findall(r"\d+", scores.group(1)))
         products = (5 if "Backward" in attributes else 2) / (2 if '"CAUSAL"' in attributes else 1)
         return 2.0 * products * size * where.instructions[instruction.operands[0]].leaves[0].dims[-1]
+    if "gemm" in attributes or "matmul" in attributes:
+        left = where.instructions[instruction.operands[0]].leaves[0].dims
+        found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', attributes)
+        contracted = [int(i) for i in re.findall(r"\d+", found.group(1))] if found else [len(left) - 1]
+        return 2.0 * instruction.leaves[0].size * math.prod(left[i] for i in contracted)
     return 0.0
 
 

@@ -193,15 +193,16 @@ def tower(kind):
     return lambda params, remat: nnx.merge(graphdef, params)(*inputs, remat=remat), params
 
 
-@pytest.mark.parametrize("kind", ["decoder", "decoder list", "audio", "vision"])
-def test_remat_changes_nothing_but_memory(kind):
+@pytest.mark.parametrize("kind, chosen", [
+    ("decoder", ("dots", "full")), ("decoder list", ("dots",)), ("audio", ("full",)), ("vision", ("full",))])
+def test_remat_changes_nothing_but_memory(kind, chosen):
     run, params = tower(kind)
     losses, memory = {}, {}
-    for remat in ("none", "dots", "full"):
+    for remat in ("none", *chosen):
         step = jax.jit(jax.value_and_grad(lambda params, remat=remat: weighted(run(params, remat))))
         compiled = step.lower(params).compile()
         losses[remat], memory[remat] = compiled(params), compiled.memory_analysis().temp_size_in_bytes
-    for remat in ("dots", "full"):
+    for remat in chosen:
         jax.tree.map(lambda ours, plain: np.testing.assert_allclose(ours, plain, atol=1e-5 * np.abs(plain).max()),
                      losses[remat], losses["none"])
-    assert memory["full"] <= memory["dots"] < memory["none"], memory
+    assert sorted(memory, key=memory.get) == ["none", *chosen][::-1], memory

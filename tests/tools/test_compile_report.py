@@ -277,6 +277,22 @@ ENTRY %main (m: s8[1,4,4], q: bf16[6,2048,128], k: bf16[2,2048,128]) -> bf16[6,2
     assert cost.flops == 2 * 2 * 6 * 128 * 512**2 * (4 + 6)  # four blocks on the diagonal, six below
 
 
+@pytest.mark.parametrize("target, mask, products", [("fmhaSoftmax", "NO_MASK", 2), ("fmhaSoftmax", "CAUSAL", 1),
+                                                    ("fmhaSoftmaxBackward", "CAUSAL", 2.5)])
+def test_cudnns_attention_multiplies_more_in_its_backward_pass(target, mask, products):
+    cost = _hlo.account("""HloModule attention
+
+ENTRY %main (q: bf16[1,6,64,128], k: bf16[1,2,64,128]) -> bf16[1,6,64,128] {
+  %q = bf16[1,6,64,128] parameter(0)
+  %k = bf16[1,2,64,128] parameter(1)
+  ROOT %r = bf16[1,6,64,128] custom-call(%q, %k, %k), custom_call_target="__cudnn$TARGET", backend_config={"x":
+ {"intermediate_tensor_shape": {"element_type": "BF16", "dimensions": ["1", "6", "64", "64"]}, "mask_type": "MASK",
+ "bmm1_grad_gemm1_dot_dimension_numbers": {"lhs_contracting_dimensions": ["2"]}}}
+}
+""".replace("\n {", " {").replace("\n \"bmm", " \"bmm").replace("TARGET", target).replace("MASK", mask))
+    assert cost.flops == products * 2 * 6 * 64 * 64 * 128
+
+
 def test_errors_say_what_to_do(config_file, monkeypatch):
     with pytest.raises(OmniError, match="choose one of"):
         compile_report.main([str(config_file), "--target", "v99:2x2"])
