@@ -1,5 +1,6 @@
 """Two processes that find each other learn as one does."""
 
+import dataclasses
 import socket
 
 import pytest
@@ -9,10 +10,8 @@ from tests.training.test_loop import computed, start
 
 
 def test_two_processes_train_as_one(run, tmp_path):
-    import dataclasses
-
     media = dataclasses.replace(run.data.media, frame_pairs=((4, 4),), audio_blocks=4)
-    data = dataclasses.replace(run.data, pack=False, window=2, length=128, media=media)
+    data = dataclasses.replace(run.data, pack=False, window=1, length=128, media=media)
     run = changed(run, data=data, steps=4, mesh=None, checkpoint_every=2, eval_every=0)
     with socket.socket() as free:
         free.bind(("localhost", 0))

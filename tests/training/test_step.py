@@ -32,6 +32,12 @@ def alone(run, given):
     return follow(run, given[:STEPS])
 
 
+@pytest.fixture(scope="module")
+def steady(run):
+    """Updates in proportion to the gradient: plain Adam would blow up the rounding of gradients near zero."""
+    return changed(run, optimizer=OptimizerConfig(learning_rate=0.05, schedule="constant", eps=1.0))
+
+
 def close(losses, others, tolerance=1e-5):
     np.testing.assert_allclose(losses, others, rtol=tolerance)
 
@@ -43,20 +49,21 @@ def test_it_learns(alone):
 
 @pytest.mark.parametrize("split, steps", [(FAST_SPLIT, 3), *(pytest.param(s, STEPS, marks=pytest.mark.slow)
                                                              for s in SPLITS)])
-def test_every_mesh_split_gives_the_same_losses(run, given, split, steps):
-    alone = follow(run, given[:steps])
-    losses, params, _ = follow(changed(run, mesh=name(split)), given[:steps])
+def test_every_mesh_split_gives_the_same_losses(steady, given, split, steps):
+    alone = follow(steady, given[:steps])
+    losses, params, _ = follow(changed(steady, mesh=name(split)), given[:steps])
     close(losses, alone[0])
     for path, leaf in params.items():
-        np.testing.assert_allclose(leaf, alone[1][path], atol=2e-3, err_msg=path)  # Adam: signs of noise
+        np.testing.assert_allclose(leaf, alone[1][path], atol=1e-5, err_msg=path)
 
 
-def test_accumulated_equals_one_large_batch(run):
-    parted = batches(changed(run, accumulate=2), 2)
-    losses, params, _ = follow(changed(run, accumulate=2), parted)
-    others, other_params, _ = follow(run, list(map(joined, parted)))
+def test_accumulated_equals_one_large_batch(steady):
+    parted = batches(changed(steady, accumulate=2), 2)
+    losses, params, _ = follow(changed(steady, accumulate=2), parted)
+    others, other_params, _ = follow(steady, list(map(joined, parted)))
     close(losses, others)
-    assert max(np.abs(params[p] - other_params[p]).max() for p in params) < 1e-4
+    for path, leaf in params.items():
+        np.testing.assert_allclose(leaf, other_params[path], atol=1e-6, err_msg=path)
 
 
 @pytest.mark.parametrize("remat", ["dots", pytest.param("full", marks=pytest.mark.slow)])
