@@ -6,6 +6,6 @@ Expect a held-out loss of 0.30 after 25 steps and 0.24 after 150; two minutes on
 four times as long, and sees fewer tokens a step.)
 """
 
-from configs.stages import smoke, tuning
+from configs.stages import VIDEOS, smoke, tuning
 
-config = tuning(smoke("long_model"), rate=5e-4)
+config = tuning(smoke("long_model", **VIDEOS), rate=1e-3)
