@@ -16,8 +16,16 @@ LANGUAGE = ("thinker/embed/*", "thinker/decoder/*", "thinker/lm_head/*")
 # A micro-batch of the released sizes: 64 s of sound, 64 frame pairs of up to 0.2 megapixels, 8 of up to 0.8.
 MEDIA = MediaBudget(audio_blocks=32, frame_pairs=((16, 64), (64, 8)), pictures=32)
 SMOKE = "out/smoke"
-TEXTS = {"data.train": (Source(f"{SMOKE}/data/train_texts.jsonl"),),
-         "data.held_out": (Source(f"{SMOKE}/data/held_out_texts.jsonl"),), "data.media": MediaBudget()}
+
+
+def of_kinds(*kinds: str) -> dict[str, Any]:
+    """The smoke size's data of some kinds, in equal shares."""
+    sources = lambda part: tuple(Source(f"{SMOKE}/data/{part}_{kind}.jsonl") for kind in kinds)
+    return {"data.train": sources("train"), "data.held_out": sources("held_out")}
+
+
+TEXTS = {**of_kinds("texts"), "data.media": MediaBudget()}
+VIDEOS = of_kinds("videos")  # what tuning teaches: the stages before it see none
 
 
 def released(size: str, **fields: Any) -> TrainConfig:
@@ -29,14 +37,14 @@ def released(size: str, **fields: Any) -> TrainConfig:
 
 
 def smoke(model: str, **fields: Any) -> TrainConfig:
-    """A run that learns something in a minute or two on two cores, from `model` of the smoke directory."""
+    """A run that learns something in a minute or two on two cores, from `model` of the smoke directory: texts, pictures
+    and sounds, if `fields` do not say otherwise."""
     media = MediaBudget(audio_blocks=12, frame_pairs=((4, 24),), pictures=20)
-    data = DataConfig((Source(f"{SMOKE}/data/train.jsonl"),), (Source(f"{SMOKE}/data/held_out.jsonl"),), length=384,
-                      media=media, use_audio_in_video=True)
+    data = DataConfig((), length=384, media=media, use_audio_in_video=True)
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=10, weight_decay=0.01)
     start = TrainConfig(f"{SMOKE}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=150,
                         batch_size=4, eval_every=25, eval_batches=4, checkpoint_every=50, keep=2)
-    return _with(start, fields)
+    return _with(start, of_kinds("texts", "pictures", "sounds") | fields)
 
 
 def adapters(start: TrainConfig, rate: float = 1e-3) -> TrainConfig:

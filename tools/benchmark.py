@@ -4,7 +4,8 @@
     python -m tools.benchmark --config configs/tiny.json --parts decode generate --json
     python -m tools.benchmark CHECKPOINT --parts prefill   # a Hugging Face directory
 
-Parts: decode (one row), prefill, audio and vision (the towers), generate (end to end); talker (one row), dit, bigvgan,
+Parts: decode (one row), prefill, audio and vision (the towers), generate (end to end); train (forward and backward of
+the Thinker's language model); talker (one row), dit, bigvgan,
 ecapa and token2wav (codes to sound); reply (a spoken one: its first sound and its end) and batch (spoken replies beside
 single ones); cold-start (a new process, from its start to its first tokens, with an empty and with a filled compilation
 cache). Before anything is timed, both must give the same result (relative 1e-4; the codes of replies equal). Printed
@@ -34,7 +35,7 @@ from omni_jax.config import OmniConfig
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.inference import generate as generation
 from omni_jax.inference.sampling import Sampling
-from tools import _cli, _measure, _speech_benchmark
+from tools import _cli, _measure, _speech_benchmark, _training_benchmark
 from tools._cold_start import cold_starts
 from tools._measure import Job, Side, Spread
 from tools._slices import random_model
@@ -186,7 +187,7 @@ def generate(omni: Omni, reference: Any) -> Iterator[Job]:
 
 READING = {"decode": decode, "prefill": prefill, "audio": audio, "vision": vision, "generate": generate}
 SPEAKING = _speech_benchmark.PARTS | _speech_benchmark.REPLIES
-PARTS = [*READING, *SPEAKING, "cold-start"]
+PARTS = [*READING, "train", *SPEAKING, "cold-start"]
 
 
 def text_prompt(length: int) -> Prompt:
@@ -266,6 +267,9 @@ def rows_of(part: str, directory: str, omni: Omni, reference: Any, peaks: dict[s
         yield from cold_starts(directory, omni, options.threads, few)
     elif part in _speech_benchmark.REPLIES:
         yield from _speech_benchmark.REPLIES[part](omni, reference, few)
+    elif part == "train":
+        job = _training_benchmark.train(directory, omni, getattr(reference, "thinker", reference))
+        yield measure(job, peaks, options.repeats, options.seconds)
     else:
         reference = reference if part in SPEAKING else getattr(reference, "thinker", reference)
         for job in {**READING, **_speech_benchmark.PARTS}[part](omni, reference):
@@ -286,7 +290,7 @@ def models(options: Any) -> Iterator[tuple[str, contextlib.AbstractContextManage
         yield ", ".join([options.config.stem, *cut]), random_model(options.config, options.layers, options.vocabulary,
                                                                    speech(parts)), parts
     else:
-        parts = chosen(["decode", "prefill", "audio", "vision", *_speech_benchmark.PARTS])
+        parts = chosen(["decode", "prefill", "audio", "vision", "train", *_speech_benchmark.PARTS])
         yield ("7B widths, 2 layers a network but Token2Wav, vocabulary 4,096",
                random_model(CONFIGS / "qwen2.5-omni-7b.json", 2, 4096, speech(parts)), parts)
         parts = chosen(["decode", "generate", *_speech_benchmark.REPLIES, "cold-start"])

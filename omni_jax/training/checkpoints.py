@@ -32,7 +32,7 @@ class Checkpoints:
 
     def __init__(self, workdir: str | Path, keep: int = 3):
         self.directory = Path(workdir).absolute() / "checkpoints"
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs the traceback of what it also raises
+        _quiet()
         self._manager = ocp.CheckpointManager(self.directory, options=ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True))
 
@@ -97,6 +97,7 @@ def read_trained(workdir: str | Path, step: int | None = None) -> tuple[TrainCon
     if step not in steps:
         raise OmniError(f"{workdir}: has no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
     path = directory / str(step) / "state"
+    _quiet()
     with ocp.PyTreeCheckpointer() as reader:
         stored = reader.metadata(path).item_metadata.tree
         wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) if name.startswith("params.") else ocp.PLACEHOLDER
@@ -161,6 +162,11 @@ def _gathered(data: dict[str, Any]) -> list[dict[str, Any]]:
     padded[:len(text)] = text
     rows = multihost_utils.process_allgather(padded)
     return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes.ravel(), strict=True)]
+
+
+def _quiet() -> None:
+    """orbax logs the traceback of what it also raises."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def _cause(error: Exception) -> str:

@@ -103,10 +103,11 @@ class TrainConfig:
 
     model: the checkpoint's directory. language, vision, audio: directories of Qwen2.5, Qwen2.5-VL and
     Whisper-large-v3 whose weights replace the checkpoint's. objective: a name of `training.objectives`. train: patterns
-    of parameter paths that learn (`thinker/audio/proj/*`; see `fnmatch`); all others are frozen. batch_size: rows of a
-    step over all devices, in `accumulate` equal parts. z_loss: weight of the squared log-normaliser of the logits.
-    remat: what the backward pass computes again: "none", "dots" (all but matrix products) or "full". dtype: of the
-    computation; what learns is kept in float32. Every `*_every` is in steps; `keep`: checkpoints kept.
+    of parameter paths that learn (`thinker/audio/proj/*`; see `fnmatch`); all others are frozen. lora: adapters, which
+    then learn alone. batch_size: rows of a step over all devices, in `accumulate` equal parts. z_loss: weight of the
+    squared log-normaliser of the logits. remat: what the backward pass computes again: "none", "dots" (all but matrix
+    products) or "full". dtype: of the computation; what learns is kept in float32. Every `*_every` is in steps;
+    `keep`: checkpoints kept.
     """
 
     model: str

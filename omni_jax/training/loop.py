@@ -130,17 +130,12 @@ class Loop:
     def evaluate(self) -> dict[str, float]:
         """The objective over the held-out batches, by name; empty without any."""
         totals: dict[str, float] = {}
-        for loaded in self._held_out():
+        for loaded in held_out_batches(self.plan.run, self.setup.processor, self.shard):
             sums = self._eval_step(self.state.params, self.frozen, put(loaded.arrays, self.setup.mesh, self.shard))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         weight = totals.pop("weight", 0.0)
         return {f"held_out/{name}": value / weight for name, value in totals.items() if weight}
-
-    def _held_out(self) -> list[Loaded]:
-        if not hasattr(self, "_held"):
-            self._held = list(held_out_batches(self.plan.run, self.setup.processor, self.shard))
-        return self._held
 
 
 @contextlib.contextmanager

@@ -76,6 +76,12 @@ def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, Abs
 
 def load(setup: Setup, progress: bool = False) -> tuple[TrainState, Params]:
     """(the state before the first step, the frozen parameters), from the run's checkpoint and other models."""
+    params, frozen = load_params_of(setup, progress)
+    return first_state(setup.plan, params, setup.shardings), frozen
+
+
+def load_params_of(setup: Setup, progress: bool = False) -> tuple[Params, Params]:
+    """(what learns, what is frozen) as the run begins with them."""
     run, learnt = setup.plan.run, setup.abstract.params
     wanted = lora.without({**learnt, **setup.frozen})
     found = dict(leaves(load_params(run.model, setup.plan.config, nest(wanted), progress)))
@@ -83,13 +89,12 @@ def load(setup: Setup, progress: bool = False) -> tuple[TrainState, Params]:
         overlay(found, setup.foreign)
         for note in setup.foreign.notes if progress and jax.process_index() == 0 else ():
             print(f"note: {note}", file=sys.stderr)
-    params, frozen = split({**found, **lora.fresh(learnt, run.seed)}, set(learnt))
-    return first_state(setup.plan, params, setup.shardings), frozen
+    return split({**found, **lora.fresh(learnt, run.seed)}, set(learnt))
 
 
 def load_frozen(setup: Setup, progress: bool = False) -> Params:
     """The frozen parameters alone, for a run that goes on from its own checkpoint."""
-    return load(setup, progress)[1] if setup.frozen else {}
+    return load_params_of(setup, progress)[1] if setup.frozen else {}
 
 
 def _foreign(run: TrainConfig, config: OmniConfig) -> Foreign | None:

@@ -25,13 +25,13 @@ def run(*arguments):
 def test_json_of_a_small_model(tmp_path):
     config = tmp_path / "config.json"
     config.write_text(json.dumps(tiny.config("7b")))
-    done = run("--config", config, "--layers", 2, "--repeats", 1, "--parts", "decode", "audio", "--json")
+    done = run("--config", config, "--layers", 2, "--repeats", 1, "--parts", "decode", "audio", "train", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["dtype"] == "float32" and summary["threads"] >= 1
     assert set(summary["peaks"]) == {"matmul", "read"}
-    decode, audio = summary["rows"]
-    for row, kind in ((decode, "read"), (audio, "matmul")):
+    decode, audio, train = summary["rows"]
+    for row, kind in ((decode, "read"), (audio, "matmul"), (train, "matmul")):
         assert row["rounds"] == 1 and row["difference"] <= 1e-4 and row["peak_kind"] == kind
         for name in ("ours", "reference", "ratio", "peak", "ours_share", "reference_share"):
             assert set(row[name]) == SPREAD and row[name]["median"] > 0, name

@@ -10,16 +10,11 @@ import torch
 
 import omni_jax
 from omni_jax.training import setup as setups
-from omni_jax.training.config import DataConfig, OptimizerConfig, Source, TrainConfig
+from omni_jax.training.config import DataConfig, Source, TrainConfig
 from omni_jax.weights import params_tensors
-from omni_jax.weights.names import canonical, leaves, nest
+from omni_jax.weights.names import canonical, nest
 from tests.training import rows
 from tools import parity
-
-
-@pytest.fixture(scope="module")
-def pair(checkpoint):
-    return omni_jax.load(checkpoint, mesh="", dtype="float32", speech=False), parity.reference_model(checkpoint).thinker
 
 
 def reference_loss(model, omni, prompts, weights):
@@ -35,21 +30,21 @@ def reference_loss(model, omni, prompts, weights):
     return total / sum(weights[b, 1:len(p.token_ids)].sum() for b, p in enumerate(prompts))
 
 
-def test_the_loss_and_every_gradient(pair):
-    omni, reference = pair
+def test_the_loss_and_every_gradient(checkpoint):
+    omni = omni_jax.load(checkpoint, mesh="", dtype="float32", speech=False)
+    reference = parity.reference_model(checkpoint).thinker
     prompts = rows.prompts(omni)
     batch = rows.batch(omni, prompts)
-    run = TrainConfig(str(omni.voices), DataConfig((Source("unread"),)), optimizer=OptimizerConfig(clip_norm=0.0),
-                      dtype="float32", remat="none")
-    plan = setups.plan_of(run, omni.config, omni.network.mesh)[0]
-    params = {f"thinker/{path}": leaf for path, leaf in leaves(omni.network.params)}
+    run = TrainConfig(str(checkpoint), DataConfig((Source("unread"),)), mesh="", dtype="float32", remat="none")
+    setup = setups.prepare(run)
+    params, _ = setups.load_params_of(setup)
 
     @jax.jit
     def ours(params):
-        sums = plan.sums(params, {}, jax.tree.map(lambda x: x[0], batch))
+        sums = setup.plan.sums(params, {}, jax.tree.map(lambda x: x[0], batch))
         return sums["loss"] / sums["weight"]
 
-    with jax.set_mesh(omni.network.mesh):
+    with jax.set_mesh(setup.mesh):
         loss, grads = jax.value_and_grad(ours)(params)
     with torch.enable_grad():
         reference.requires_grad_(True)
