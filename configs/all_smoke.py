@@ -2,7 +2,8 @@
 
     python -m tools.train configs/all_smoke.py --workdir out/smoke/all
 
-Expect a held-out loss of 1.18 after 25 steps and 0.30 after 150 (86 % of the tokens right); two minutes on two cores.
+Expect a held-out loss of 0.85 after 25 steps and 0.24 after 150 (90 % of the tokens right); a minute and a half on two
+cores.
 """
 
 from configs.stages import everything, smoke

@@ -2,7 +2,7 @@
 
     python -m tools.train configs/long_smoke.py --workdir out/smoke/long
 
-Expect a held-out loss of 0.38 after 25 steps and 0.17 after 150 (92 % of the tokens right); three minutes on two cores.
+Expect a held-out loss of 0.22 after 25 steps and 0.16 after 150 (91 % of the tokens right); two minutes on two cores.
 """
 
 from configs.stages import longer, smoke

@@ -2,7 +2,8 @@
 
     python -m tools.train configs/lora_smoke.py --workdir out/smoke/lora
 
-Expect a held-out loss of 0.26 after 25 steps and 0.23 after 150; a minute on two cores.
+Expect a held-out loss on videos, which the stages before have never seen, of 0.43 after 25 steps and 0.24 after 150 (88
+% of the tokens right); a minute on two cores.
 """
 
 from configs.stages import VIDEOS, low_rank, smoke

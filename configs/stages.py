@@ -29,7 +29,8 @@ VIDEOS = of_kinds("videos")  # what tuning teaches: the stages before it see non
 
 
 def released(size: str, **fields: Any) -> TrainConfig:
-    """A run of the 3B or the 7B: 64 rows of 8,192 tokens, packed."""
+    """A run of the 3B or the 7B: 64 rows of 8,192 tokens, packed, in parts of one row for each of eight chips. More
+    chips take `--set accumulate=1` and a batch_size that they divide."""
     data = DataConfig((Source("data/train.jsonl"),), (Source("data/held_out.jsonl"),), length=8192, media=MEDIA,
                       workers=8, use_audio_in_video=True)
     start = TrainConfig(f"Qwen2.5-Omni-{size.upper()}", data, batch_size=64, accumulate=8, z_loss=1e-5, steps=10_000)
@@ -64,7 +65,8 @@ def everything(start: TrainConfig, rate: float = 5e-5) -> TrainConfig:
 
 def longer(start: TrainConfig, rate: float = 2e-5) -> TrainConfig:
     """Stage 3: the same at four times the length."""
-    return _with(everything(start, rate), {"data.length": 4 * start.data.length, "batch_size": start.batch_size // 4})
+    return _with(everything(start, rate), {"data.length": 4 * start.data.length, "batch_size": start.batch_size // 4,
+                                         "accumulate": max(1, start.accumulate // 4)})
 
 
 def tuning(start: TrainConfig, rate: float = 1e-5) -> TrainConfig:

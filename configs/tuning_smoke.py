@@ -2,8 +2,8 @@
 
     python -m tools.train configs/tuning_smoke.py --workdir out/smoke/tuning
 
-Expect a held-out loss of 0.30 after 25 steps and 0.24 after 150; two minutes on two cores. (It starts where rows were
-four times as long, and sees fewer tokens a step.)
+Expect a held-out loss on videos, which the stages before have never seen, of 0.53 after 25 steps and 0.19 after 150 (91
+% of the tokens right); a minute and a half on two cores.
 """
 
 from configs.stages import VIDEOS, smoke, tuning

@@ -17,7 +17,7 @@ from tools._measure import Spread
 OURS = """
 import json, sys, time; begun = time.perf_counter()
 import omni_jax; imported = time.perf_counter()
-omni = omni_jax.load(sys.argv[1], mesh="", dtype="float32"); loaded = time.perf_counter()
+omni = omni_jax.load(sys.argv[1], mesh="", dtype="float32", speech=False); loaded = time.perf_counter()
 reply = omni.generate([{"role": "user", "content": "Hi."}], max_new_tokens=2, temperature=0); end = time.perf_counter()
 first = reply.timings["first_token"]
 print(json.dumps({"import": imported - begun, "load": loaded - imported, "first token": first,

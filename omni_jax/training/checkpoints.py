@@ -41,8 +41,9 @@ class Checkpoints:
         """The last whole checkpoint's step."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, data: dict[str, Any]) -> None:
-        """Begins to write a state; training may go on at once. `data`: this process's iterator state, for JSON.
+    def save(self, state: TrainState, data: dict[str, Any], shard: int = 0) -> None:
+        """Begins to write a state; training may go on at once. `data`: where this process's data
+        shard stands, for JSON.
 
         Raises OmniError if the disk has no room for it, or if the checkpoint before could not be written."""
         self.wait()
@@ -52,7 +53,7 @@ class Checkpoints:
             raise self._failed(step, f"it needs {size_text(needed)} and the disk has {size_text(free)} free")
         try:
             self._manager.save(step, args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(leaves), data=ocp.args.JsonSave({"shards": _gathered(data)})))
+                state=ocp.args.PyTreeSave(leaves), data=ocp.args.JsonSave({"shards": _gathered(data, shard)})))
         except Exception as error:  # tensorstore's errors are ValueErrors, with the cause in their text
             raise self._failed(step, _cause(error)) from None
 
@@ -98,14 +99,24 @@ def read_trained(workdir: str | Path, step: int | None = None) -> tuple[TrainCon
         raise OmniError(f"{workdir}: has no checkpoint of step {step}; there are {', '.join(map(str, steps))}")
     path = directory / str(step) / "state"
     _quiet()
+    try:
+        found = _read_params(path)
+    except Exception as error:  # as in Checkpoints.restore
+        raise OmniError(f"{path}: cannot be read ({_cause(error)}); give another --step") from None
+    return config, step, found
+
+
+def _read_params(path: Path) -> dict[str, np.ndarray]:
+    """{path: float32 array} of a stored state's parameters; nothing else is read."""
+    learns = lambda name: name.startswith("params.")
     with ocp.PyTreeCheckpointer() as reader:
         stored = reader.metadata(path).item_metadata.tree
-        wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) if name.startswith("params.") else ocp.PLACEHOLDER
+        wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) if learns(name) else ocp.PLACEHOLDER
                   for name in stored}
-        item = {name: leaf if name.startswith("params.") else ocp.PLACEHOLDER for name, leaf in stored.items()}
+        item = {name: leaf if learns(name) else ocp.PLACEHOLDER for name, leaf in stored.items()}
         found = reader.restore(path, ocp.args.PyTreeRestore(item=item, restore_args=wanted))
-    return config, step, {name.removeprefix("params.").replace(".", "/"): np.asarray(leaf)
-                          for name, leaf in found.items() if name.startswith("params.")}
+    return {name.removeprefix("params.").replace(".", "/"): np.asarray(leaf)
+            for name, leaf in found.items() if learns(name)}
 
 
 def read_config(workdir: str | Path) -> TrainConfig:
@@ -122,12 +133,13 @@ def read_config(workdir: str | Path) -> TrainConfig:
 def claim(workdir: str | Path, config: TrainConfig) -> None:
     """Makes the directory a run's, or checks that it is this run's. Raises OmniError that names what differs."""
     workdir = Path(workdir)
-    if not (workdir / CONFIG).exists():
+    if jax.process_index() == 0 and not (workdir / CONFIG).exists():
         workdir.mkdir(parents=True, exist_ok=True)
         partial = workdir / f".{CONFIG}.partial"
         partial.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n", encoding="utf-8")
         os.replace(partial, workdir / CONFIG)
-        return
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the run's directory")
     before = dict(_settings(dataclasses.asdict(read_config(workdir))))
     now = dict(_settings(dataclasses.asdict(config)))
     changed = [key for key in sorted(before.keys() | now.keys())
@@ -152,16 +164,17 @@ def _flat(state: TrainState) -> dict[str, Any]:
     return {name(path): leaf for path, leaf in found}
 
 
-def _gathered(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every process's state, in the order of processes."""
+def _gathered(data: dict[str, Any], shard: int) -> list[dict[str, Any]]:
+    """The state of every data shard, in their order; processes that share one have the same."""
     if jax.process_count() == 1:
         return [data]
-    text = np.frombuffer(json.dumps(data).encode(), np.uint8)
+    text = np.frombuffer(json.dumps([shard, data]).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.array([len(text)]))
     padded = np.zeros(int(sizes.max()), np.uint8)
     padded[:len(text)] = text
     rows = multihost_utils.process_allgather(padded)
-    return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes.ravel(), strict=True)]
+    states = dict(json.loads(bytes(row[:size])) for row, size in zip(rows, sizes.ravel(), strict=True))
+    return [states[index] for index in sorted(states)]
 
 
 def _quiet() -> None:

@@ -81,6 +81,8 @@ class OptimizerConfig:
     rates: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
+        require(self.learning_rate > 0 and self.warmup_steps >= 0, "optimizer",
+                f"learning_rate {self.learning_rate} must be above 0, and warmup_steps {self.warmup_steps} not below 0")
         require(self.schedule in ("constant", "linear", "cosine"), "optimizer",
                 f"schedule {self.schedule!r} is not constant, linear or cosine")
 
@@ -138,6 +140,8 @@ class TrainConfig:
              "steps, batch_size and accumulate must be 1 or more")
         need(self.batch_size % self.accumulate == 0,
              f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}")
+        need(self.keep >= 1 and min(self.eval_batches, self.eval_every, self.checkpoint_every) >= 0,
+             "keep must be 1 or more; eval_every, eval_batches and checkpoint_every 0 or more")
         need(self.remat in ("none", "dots", "full"), f"remat {self.remat!r} is not none, dots or full")
         need(self.dtype in ("bfloat16", "float32"), f"dtype {self.dtype!r} is not bfloat16 or float32")
 
@@ -201,6 +205,10 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 def from_json(cls: type, data: Mapping[str, Any], where: str = "config") -> Any:
     """A dataclass from what `dataclasses.asdict` gave, through JSON. Raises OmniError."""
     kinds = typing.get_type_hints(cls)
+    require(isinstance(data, Mapping), where, f"must be a JSON object with the keys of {cls.__name__}")
     if unknown := sorted(data.keys() - kinds.keys()):
         raise OmniError(f"{where}: {unknown[0]} is not a key of {cls.__name__}")
+    required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in data]:
+        raise OmniError(f"{where}: {missing[0]} is missing; {cls.__name__} needs it")
     return cls(**{name: convert(value, kinds[name], f"{where}.{name}") for name, value in data.items()})

@@ -109,6 +109,9 @@ class Steps(grain.DatasetIterator):
         self._close_items()
         self._next, self._totals, self._broken = state["next"], dict(state["totals"]), list(state["broken"])
         self._waiting = [(position, self._stream[position]) for position in state["waiting"]]
+        for _, item in self._waiting:
+            require(not item.problem, "data", f"{item.name}, which the run had read, is broken now: {item.problem}; "
+                    "restore it, or start a new run")
 
     def close(self) -> None:
         self._close_items()

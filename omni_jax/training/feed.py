@@ -1,7 +1,8 @@
 """Batches onto the mesh: each process puts its own rows where its devices want them."""
 
 import math
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,34 +13,55 @@ from omni_jax.sharding import resolve
 from omni_jax.training.batch import TrainBatch
 
 
-def data_shard(mesh: Mesh, rows: int) -> tuple[int, int]:
-    """(index, count): which of how many equal parts of a batch of `rows` this process holds. Raises OmniError."""
+class Shard(NamedTuple):
+    """One of `count` equal parts of every micro-batch, which one process or several alike hold. rows: its rows' places
+    in the whole, ascending; they need not be neighbours, for meshes are laid along the chips' links."""
+
+    index: int
+    count: int
+    rows: tuple[int, ...]
+
+
+def data_shard(mesh: Mesh, rows: int) -> Shard:
+    """This process's part of a micro-batch of `rows` over all devices. Raises OmniError if they do not divide."""
     if jax.process_count() == 1:
-        return 0, 1
+        return Shard(0, 1, tuple(range(rows)))
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % ways:
         raise OmniError(f"a micro-batch of {rows} rows does not divide over {ways} devices of data and fsdp; make "
                         f"batch_size / accumulate a multiple of {ways}")
     sharding = NamedSharding(mesh, resolve(("batch",), (rows,), mesh))
-    slices = sharding.addressable_devices_indices_map((rows,)).values()
-    starts = [part.start or 0 for part, in slices]
-    ends = [rows if part.stop is None else part.stop for part, in slices]
-    own = max(ends) - min(starts)
-    return min(starts) // own, rows // own
+    held: dict[int, set[int]] = {}
+    for device, (part,) in sharding.devices_indices_map((rows,)).items():
+        held.setdefault(device.process_index, set()).update(range(*part.indices(rows)))
+    return shard_among(held, jax.process_index())
 
 
-def put(batch: TrainBatch, mesh: Mesh, shard: tuple[int, int]) -> TrainBatch:
-    """A batch [A, …] of this process's rows and media as arrays over the mesh, of all processes' together."""
-    index, count = shard
+def shard_among(held: Mapping[int, Iterable[int]], process: int) -> Shard:
+    """The part of one process, from the rows that each process's devices hold. Raises OmniError unless any two
+    processes hold the same rows or none in common, and all equally many."""
+    parts = sorted({tuple(sorted(rows)) for rows in held.values()})
+    if len(set(map(len, parts))) > 1 or sum(map(len, parts)) != len(set().union(*parts)):
+        raise OmniError("mesh: some hosts would share a part of their rows with others; choose another, such as fsdp "
+                        "over the devices of a host and data over hosts")
+    own = tuple(sorted(held[process]))
+    return Shard(parts.index(own), len(parts), own)
+
+
+def put(batch: TrainBatch, mesh: Mesh, shard: Shard | None = None) -> TrainBatch:
+    """A batch [A, …] of this process's rows and media as arrays over the mesh, of all processes' together. shard: the
+    process's part; None: the whole."""
     _, rows, length = batch.token_ids.shape
-
-    def anywhere(destination: np.ndarray) -> np.ndarray:
-        moved = destination + index * rows * length
-        return np.where(destination >= rows * length, count * rows * length, moved).astype(np.int32)
-
-    batch = batch._replace(audio=tuple(g._replace(destination=anywhere(g.destination)) for g in batch.audio),
-                           vision=tuple(g._replace(destination=anywhere(g.destination)) for g in batch.vision))
+    count = shard.count if shard else 1
+    places = np.array([*(shard.rows if shard else range(rows)), rows * count])  # the last: padding, beyond the end
+    moved = lambda group: group._replace(destination=moved_to(places, group.destination, length))
+    batch = batch._replace(audio=tuple(map(moved, batch.audio)), vision=tuple(map(moved, batch.vision)))
     return jax.tree.map(lambda x: _place(x, mesh, count), batch)
+
+
+def moved_to(places: np.ndarray, destination: np.ndarray, length: int) -> np.ndarray:
+    """Destinations row * length + token with the rows' places instead of the rows."""
+    return (places[destination // length] * length + destination % length).astype(np.int32)
 
 
 def _place(local: np.ndarray, mesh: Mesh, count: int) -> Any:

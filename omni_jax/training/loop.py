@@ -18,10 +18,13 @@ from omni_jax.training import setup as setups
 from omni_jax.training.checkpoints import Checkpoints, claim
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.datasets import Batches, Loaded, held_out_batches, train_batches
-from omni_jax.training.feed import data_shard, put
+from omni_jax.training.feed import Shard, data_shard, put
 from omni_jax.training.record import Record
 from omni_jax.training.setup import Setup
 from omni_jax.training.step import Params, TrainState, make_eval_step, make_train_step
+
+ASKED_EVERY = 10  # steps on several hosts: asking them all waits for the step under way
+NAMED = 64  # examples of a step whose loss is no number
 
 
 def train(run: TrainConfig, workdir: str | Path, progress: bool = False, until: int | None = None) -> dict[str, float]:
@@ -34,36 +37,40 @@ def train(run: TrainConfig, workdir: str | Path, progress: bool = False, until: 
     """
     setup = setups.prepare(run)
     shard = data_shard(setup.mesh, setup.rows)
-    batches = train_batches(run, setup.processor, shard)
-    claim(workdir, run)
-    with jax.set_mesh(setup.mesh), contextlib.closing(Checkpoints(workdir, run.keep)) as checkpoints:
+    held_out_batches(run, setup.processor, shard[:2])  # a wrong path is told now
+    with contextlib.closing(train_batches(run, setup.processor, shard[:2])) as batches, \
+            jax.set_mesh(setup.mesh), contextlib.ExitStack() as stack:
+        claim(workdir, run)
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir, run.keep)))
         loop = Loop(setup, batches, checkpoints, shard, *_beginning(setup, batches, checkpoints, shard, progress))
         return loop.run(workdir, min(until or run.steps, run.steps), progress)
 
 
-def _beginning(setup: Setup, batches: Batches, checkpoints: Checkpoints, shard: tuple[int, int],
+def _beginning(setup: Setup, batches: Batches, checkpoints: Checkpoints, shard: Shard,
                progress: bool) -> tuple[TrainState, Params]:
     """The state to go on from, and the frozen parameters; the data are put where they stood."""
     if checkpoints.latest is None:
         return setups.load(setup, progress)
     state, data = checkpoints.restore(setup.abstract)
-    if len(data) != shard[1]:
+    if len(data) != shard.count:
         raise OmniError(f"{checkpoints.directory}: the run read its data in {len(data)} parts and would now read "
-                        f"{shard[1]}; start it on as many hosts")
-    batches.set_state(data[shard[0]])
+                        f"{shard.count}; start it on as many hosts")
+    batches.set_state(data[shard.index])
     return state, setups.load_frozen(setup, progress)
 
 
 class Loop:
     """A run under way. The host looks at a step's metrics while the device computes the next."""
 
-    def __init__(self, setup: Setup, batches: Batches, checkpoints: Checkpoints, shard: tuple[int, int],
+    def __init__(self, setup: Setup, batches: Batches, checkpoints: Checkpoints, shard: Shard,
                  state: TrainState, frozen: Params):
         self.setup, self.plan, self.batches, self.checkpoints = setup, setup.plan, batches, checkpoints
         self.shard, self.state, self.frozen = shard, state, frozen
         self.step = int(state.step)
         self._pending: tuple[dict[str, jax.Array], Loaded, float] | None = None
-        self._last: dict[str, float] = {}
+        self._record: Record | None = None
+        self._since = time.perf_counter()
+        self._last = {"step": self.step}
         self._train_step = make_train_step(setup.plan, setup.shardings)
         self._eval_step = make_eval_step(setup.plan)
 
@@ -79,16 +86,19 @@ class Loop:
             ended = self.step >= until
             while not ended:
                 self._advance()
-                ended = self.step == until or stopped()
+                ended = self.step == until or (self._may_ask() and stopped())
                 evaluates, saves = self._due(run.eval_every) or self.step == run.steps, self._due(run.checkpoint_every)
                 if ended or evaluates or saves:
                     self._settle(evaluates)
                 if ended or saves:
-                    self.checkpoints.save(self.state, self.batches.get_state())
+                    self.checkpoints.save(self.state, self.batches.get_state(), self.shard.index)
                 bar.update()
                 bar.set_postfix_str(f"loss {self._last.get('loss', math.nan):.4f}", refresh=False)
             self.checkpoints.wait()
         return self._last
+
+    def _may_ask(self) -> bool:
+        return jax.process_count() == 1 or self.step % ASKED_EVERY == 0
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -114,23 +124,26 @@ class Loop:
             raise self._no_number(values, loaded)
         now = time.perf_counter()
         seconds = now - self._since
-        values |= {"tokens_per_second": loaded.counts["tokens"] / seconds, "seconds": seconds,
+        # Of all shards, which are alike; only this one's counts are known here.
+        values |= {"tokens_per_second": self.shard.count * loaded.counts["tokens"] / seconds, "seconds": seconds,
                    "seconds_waiting_for_data": waited, **{f"data/{k}": v for k, v in loaded.counts.items()}}
-        self._last = values | (self.evaluate() if evaluates else {})
+        self._last = {"step": self.step, **values, **(self.evaluate() if evaluates else {})}
         self._since = time.perf_counter() if evaluates else now
         if self._record:
-            self._record.add(self.step, self._last)
+            self._record.add(self._last)
 
     def _no_number(self, values: dict[str, float], loaded: Loaded) -> OmniError:
         kept = self.checkpoints.latest
         told = "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept} is whole"
+        more = f" and {len(loaded.names) - NAMED} more" if len(loaded.names) > NAMED else ""
         return OmniError(f"step {self.step}: the loss is {values['loss']} (gradient norm {values['grad_norm']}) on "
-                         f"{', '.join(loaded.names[:8])}; {told}; lower the learning rate, or look at these examples")
+                         f"{', '.join(loaded.names[:NAMED])}{more}; {told}; lower the learning rate, or look at these "
+                         "examples")
 
     def evaluate(self) -> dict[str, float]:
         """The objective over the held-out batches, by name; empty without any."""
         totals: dict[str, float] = {}
-        for loaded in held_out_batches(self.plan.run, self.setup.processor, self.shard):
+        for loaded in held_out_batches(self.plan.run, self.setup.processor, self.shard[:2]):
             sums = self._eval_step(self.state.params, self.frozen, put(loaded.arrays, self.setup.mesh, self.shard))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)

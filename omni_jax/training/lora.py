@@ -7,12 +7,11 @@ Adapters are ordinary leaves of the parameter tree, beside the weight that they 
     thinker/decoder/layers/q/lora/a   [L, rank, D]
     thinker/decoder/layers/q/lora/b   [L, N, H, rank]
 
-The name tables know nothing of them: `without` takes them out, `merge` adds them to their weights.
+The name tables know nothing of them: `without` takes them out; `tuned.tuned` adds them to their weights.
 """
 
 import difflib
 import fnmatch
-import functools
 import math
 import re
 import zlib
@@ -66,26 +65,6 @@ def fresh(abstract: Mapping[str, jax.ShapeDtypeStruct], seed: int = 0) -> dict[s
                    out_shardings={path: leaf.sharding for path, leaf in wanted.items()})()
 
 
-def merge(params: Mapping[str, jax.Array], config: LoraConfig) -> dict[str, jax.Array]:
-    """{path: leaf} with every adapter added to its weight, layer by layer in float32, and without adapters."""
-    merged = without(params)
-    for path in params:
-        if path.endswith("/lora/a"):
-            stem = path.removesuffix("lora/a")
-            weight = merged[stem + "weight"]
-            new = _merged(weight, params[path], params[stem + "lora/b"], config.alpha / config.rank, _is_stacked(path))
-            merged[stem + "weight"] = jax.device_put(new, weight.sharding)
-    return merged
-
-
-@functools.partial(jax.jit, static_argnames="stacked")
-def _merged(weight, a, b, scale, stacked):
-    if not stacked:
-        return add_adapter(weight, a, b, scale)
-    return jax.lax.map(lambda layer: add_adapter(*layer, scale), (weight, a, b))
-
-
-@jax.jit
 def add_adapter(weight: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
     """W + scale * b a of one matrix [*outputs, *inputs], computed in float32, in W's dtype."""
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)

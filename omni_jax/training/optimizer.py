@@ -3,14 +3,13 @@
 import fnmatch
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from omni_jax.training.config import OptimizerConfig
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate at each step (from 0): a linear warm-up, then the schedule down to `end` at the last step."""
+    """The learning rate at each step (from 0): a linear warm-up, then the schedule towards `end`."""
     peak, end = config.learning_rate, config.learning_rate * config.end
     rest = max(1, steps - config.warmup_steps)
     after = {"constant": optax.constant_schedule(peak),
@@ -50,8 +49,3 @@ def state_shardings(optimizer: optax.GradientTransformation, params: dict, repli
     shardings = {path: leaf.sharding for path, leaf in params.items()}
     return optax.tree.map_params(optimizer, lambda _, sharding: sharding, abstract, shardings,
                                  transform_non_params=lambda _: replicated)
-
-
-def global_norm(tree: dict) -> jax.Array:
-    """float32 []."""
-    return optax.global_norm(jax.tree.map(lambda x: x.astype(jnp.float32), tree))

@@ -1,4 +1,4 @@
-"""The parameters of a run: which learn, which are frozen, and where they come from."""
+"""The parameters of a run: which learn, and which are frozen."""
 
 import difflib
 import fnmatch
@@ -12,15 +12,15 @@ from omni_jax.training.step import Params
 from omni_jax.weights.names import leaves
 
 
-def learning(paths: Iterable[str], patterns: Sequence[str]) -> set[str]:
-    """The paths that fit a pattern (`fnmatch`). Raises OmniError for a pattern that fits none."""
+def learning(paths: Iterable[str], patterns: Sequence[str], where: str = "train") -> set[str]:
+    """The paths that fit a pattern (`fnmatch`). Raises OmniError, named by `where`, for a pattern that fits none."""
     paths = list(paths)
     found = set()
     for pattern in patterns:
         own = fnmatch.filter(paths, pattern)
         if not own:
             near = difflib.get_close_matches(pattern, paths, 3, 0.0)
-            raise OmniError(f"train: no parameter fits {pattern!r}; there are, among others, {', '.join(near)}")
+            raise OmniError(f"{where}: no parameter fits {pattern!r}; there are, among others, {', '.join(near)}")
         found |= set(own)
     return found
 

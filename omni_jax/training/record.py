@@ -20,11 +20,12 @@ class Record:
         self._file = open(self.workdir / METRICS, "a", encoding="utf-8")  # noqa: SIM115 (held for the whole run)
         self._board = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
 
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """One step's metrics."""
-        print(json.dumps({"step": step, **values}), file=self._file, flush=True)
+    def add(self, values: dict[str, float]) -> None:
+        """One step's metrics, its number among them."""
+        print(json.dumps(values), file=self._file, flush=True)
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            if name != "step":
+                self._board.add_scalar(name, value, values["step"])
 
     def close(self) -> None:
         self._file.close()

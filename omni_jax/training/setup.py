@@ -70,6 +70,7 @@ def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, Abs
     abstract = {name: tree for name, (_, tree) in networks.items()}
     learns = learning((path for path, _ in leaves(abstract)), ("*/lora/*",) if run.lora else run.train)
     params, frozen = split(typed(abstract, learns, run.dtype), learns)
+    learning(params, [pattern for pattern, _ in run.optimizer.rates], "optimizer.rates")
     graphdefs = {name: graphdef for name, (graphdef, _) in networks.items()}
     return Plan(run, config, graphdefs, objective, make_optimizer(run.optimizer, run.steps)), params, frozen
 

@@ -14,7 +14,7 @@ from omni_jax.config import OmniConfig
 from omni_jax.training.batch import TrainBatch
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.objectives import Objective
-from omni_jax.training.optimizer import global_norm, schedule, state_shardings
+from omni_jax.training.optimizer import schedule, state_shardings
 from omni_jax.weights.names import nest
 
 Params = dict[str, jax.Array]  # by path, as in "thinker/decoder/norm/scale"
@@ -73,28 +73,36 @@ def make_train_step(plan: Plan, shardings: TrainState) -> Callable:
 
     gradient = jax.grad(micro, has_aux=True)
 
+    def laid(grads: Params) -> Params:
+        return jax.tree.map(jax.lax.with_sharding_constraint, grads, shardings.params)
+
     def step(state: TrainState, frozen: Params, batch: TrainBatch):
         one = lambda batch: gradient(state.params, frozen, batch)
         if batch.token_ids.shape[0] == 1:
             grads, sums = one(jax.tree.map(lambda x: x[0], batch))
         else:
-            grads, sums = _accumulated(one, batch)
+            grads, sums = _accumulated(one, laid, batch)
         weight = jnp.maximum(sums["weight"], 1e-6)
-        grads = jax.tree.map(lambda g, s: jax.lax.with_sharding_constraint(g / weight, s), grads, shardings.params)
+        grads = jax.tree.map(lambda gradient: gradient / weight, laid(grads))
         updates, optimizer = plan.optimizer.update(grads, state.optimizer, state.params)
         metrics = {name: value / weight for name, value in sums.items() if name != "weight"}
-        metrics |= {"weight": sums["weight"], "grad_norm": global_norm(grads),
+        metrics |= {"weight": sums["weight"], "grad_norm": optax.global_norm(grads),
                     "learning_rate": schedule(plan.run.optimizer, plan.run.steps)(state.step)}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), optimizer), metrics
 
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
 
-def _accumulated(one: Callable, batch: TrainBatch):
-    """Gradients and sums of all micro-batches, added in float32 by a scan."""
+def _accumulated(one: Callable, laid: Callable, batch: TrainBatch):
+    """Gradients and sums of all micro-batches, added in float32 by a scan, each device holding its part (`laid`)."""
     shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], batch))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.scan(lambda carry, part: (jax.tree.map(jnp.add, carry, one(part)), None), zeros, batch)[0]
+    grads, sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def add(carry, part):
+        grads, sums = jax.tree.map(jnp.add, carry, one(part))
+        return (laid(grads), sums), None
+
+    return jax.lax.scan(add, (laid(grads), sums), batch)[0]
 
 
 def make_eval_step(plan: Plan) -> Callable:

@@ -85,7 +85,7 @@ def test_packed_equals_unpacked(run):
         batch = jax.tree.map(lambda x: x[None], to_batch(rows, length, setup.plan.config, run.data.media))
         with jax.set_mesh(setup.mesh):
             state, frozen = setups.load(setup)
-            return make_eval_step(setup.plan)(state.params, frozen, put(batch, setup.mesh, (0, 1)))
+            return make_eval_step(setup.plan)(state.params, frozen, put(batch, setup.mesh))
 
     packed, apart = sums([examples]), sums([[example] for example in examples])
     assert packed["weight"] == apart["weight"] == sum(example.learn.sum() for example in examples)

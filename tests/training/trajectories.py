@@ -28,7 +28,7 @@ def follow(run: TrainConfig, given: list[TrainBatch]) -> tuple[list[float], dict
         state, frozen = setups.load(setup)
         step, losses = make_train_step(setup.plan, setup.shardings), []
         for batch in given:
-            state, metrics = step(state, frozen, put(batch, setup.mesh, (0, 1)))
+            state, metrics = step(state, frozen, put(batch, setup.mesh))
             losses.append(float(metrics["loss"]))
     return losses, jax.tree.map(np.asarray, state.params), jax.tree.map(np.asarray, frozen)
 
