@@ -171,7 +171,7 @@ def test_files_that_are_no_config(text, tmp_path):
 def test_every_field_is_read_by_something():
     """A setting that nothing reads is a promise that nothing keeps."""
     package = Path(omni_jax.__file__).parent
-    trees = {path.name: ast.parse(path.read_text()) for path in package.rglob("*.py")}
+    trees = {str(path.relative_to(package)): ast.parse(path.read_text()) for path in package.rglob("*.py")}
     # In config.py itself only properties count: checks and the reader see every field.
     trees["config.py"] = ast.Module([node for node in ast.walk(trees["config.py"]) if isinstance(node, ast.FunctionDef)
                                      and "property" in map(ast.unparse, node.decorator_list)], [])

@@ -130,7 +130,8 @@ def test_interruption_leaves_nothing(tmp_path, original, number):
     slow = ("import time, tools.convert as c, omni_jax.weights.store as s; from tools._cli import run; "
             "save = s._save_group; s._save_group = lambda *a: (save(*a), print('.', flush=True), time.sleep(0.5)); "
             f"run(c.main, [{str(original)!r}, {str(tmp_path / 'out')!r}])")
-    process = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # nohup ignores it
     assert process.stdout.readline() == ".\n"
     assert len(names(tmp_path)) == 1
     time.sleep(0.1)
