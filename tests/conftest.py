@@ -3,9 +3,11 @@
 import os
 
 # Before jax starts: tests of meshes want eight devices; all others say mesh="" and use one. On fewer cores than devices
-# XLA must not run a program's collectives side by side: they would wait for each other's threads for ever.
+# XLA must neither run a program's collectives side by side nor have few threads: devices that wait for each other would
+# keep those from running that they wait for.
 os.environ["XLA_FLAGS"] = (f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
                            "--xla_cpu_enable_concurrency_optimized_scheduler=false")
+os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
