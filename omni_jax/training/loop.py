@@ -82,7 +82,6 @@ class Loop:
             stopped = stack.enter_context(_asked_to_stop())
             bar = stack.enter_context(tqdm(total=run.steps, initial=self.step, disable=not (progress and main),
                                            file=sys.stderr, unit="step"))
-            self._since = time.perf_counter()
             ended = self.step >= until
             while not ended:
                 self._advance()
