@@ -47,7 +47,7 @@ class DataConfig:
 
     length: tokens of a row. pack: several conversations in a row, each seeing itself alone; else one a row, padded to
     the smallest of `lengths` (or to `length`). window: conversations that are packed together. workers: processes that
-    decode media (0: the training process does). max_broken: share of the examples that may be skipped as broken.
+    decode media (0: the training process does). speech_length: steps of a row of the Talker. max_broken: share of the examples that may be skipped as broken.
     """
 
     train: tuple[Source, ...]
@@ -58,6 +58,7 @@ class DataConfig:
     window: int = 64
     media: MediaBudget = MediaBudget()
     workers: int = 0
+    speech_length: int = 4096
     use_audio_in_video: bool = False
     max_broken: float = 0.01
 
