@@ -1,4 +1,5 @@
-"""A training batch: rows of one or several conversations, with all their media, in shapes that the config fixes."""
+"""Training batches: rows of one or several conversations with all their media, of what is said in them, and clips of
+speech; in shapes that the config fixes."""
 
 from typing import NamedTuple
 
@@ -56,3 +57,25 @@ class SpokenBatch(NamedTuple):
     def moved(self, places: np.ndarray) -> "SpokenBatch":
         """See TrainBatch.moved."""
         return self._replace(text=self.text.moved(places))
+
+
+class ClipBatch(NamedTuple):
+    """B clips of n blocks (n * T mel frames, T = block_size) at the vocoder's rate; arrays only, a pytree. With a
+    leading axis [A], the parts of one step.
+
+    Both sounds carry MelConfig.pad real neighbouring samples on each side (the clip's reflection at its ends), so that
+    mels need no padding. A row's randomness depends on its seed alone, so that splitting, accumulating and resuming
+    change nothing.
+    """
+
+    wave: np.ndarray       # float32 [B, n * T * samples of a frame + 2 * pad]
+    frames: np.ndarray     # int32 [B]: mel frames that exist; later ones are padding
+    codes: np.ndarray      # int32 [B, n, codes of a block]; -1 where none are given
+    vector: np.ndarray     # float32 [B, enc_emb_dim]: the speaker vector of a named voice
+    named: np.ndarray      # bool [B]: where `vector` is given
+    reference: np.ndarray  # float32 [B, R * samples of a frame + 2 * pad]: another stretch of the same voice
+    seeds: np.ndarray      # uint32 [B]
+
+    def moved(self, places: np.ndarray) -> "ClipBatch":
+        """See TrainBatch.moved."""
+        return self

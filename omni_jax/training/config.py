@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omni_jax.config import MelConfig
 from omni_jax.errors import OmniError, require
 
 
@@ -101,6 +102,41 @@ class LoraConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SpeechConfig:
+    """Training of the voice.
+
+    apart: share of the utterances whose speaker is drawn apart from what is said, though one is named. named: whether
+    named voices keep the checkpoint's speaker vectors, instead of those that the speaker encoder gives. clip,
+    reference: blocks of a clip to learn, and of the other stretch of its voice. drop: share of the rows trained
+    without speaker, reference and codes, for guidance. commitment: weight of the encoder's distance to its codes.
+    revive: usage, relative to uniform, below which a code counts as dead. beta: DPO's. text_weight: of the Thinker's
+    text loss beside the Talker's. mel_weight, match_weight: of the vocoder's L1 between mels and of feature matching.
+    """
+
+    apart: float = 0.0
+    named: bool = False
+    clip: int = 12
+    reference: int = 12
+    drop: float = 0.1
+    commitment: float = 0.25
+    revive: float = 0.01
+    beta: float = 0.1
+    text_weight: float = 0.0
+    mel: MelConfig = MelConfig()
+    mel_weight: float = 45.0
+    match_weight: float = 2.0
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "speech", sentence)
+        need(self.clip >= 1 and self.reference >= 1, "clip and reference must be 1 block or more")
+        need(0 <= self.apart <= 1, f"apart {self.apart} must be a share of the utterances, from 0 to 1")
+        need(0 <= self.drop < 1, f"drop {self.drop} must be a share of the rows, from 0 to below 1")
+        need(self.beta > 0, f"beta {self.beta} must be above 0")
+        need(min(self.commitment, self.revive, self.text_weight, self.mel_weight, self.match_weight) >= 0,
+             "commitment, revive, text_weight, mel_weight and match_weight must not be below 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """A run.
 
@@ -109,7 +145,8 @@ class TrainConfig:
     of parameter paths that learn (`thinker/audio/proj/*`; see `fnmatch`); all others are frozen. lora: adapters, which
     then learn alone. batch_size: rows of a step over all devices, in `accumulate` equal parts. z_loss: weight of the
     squared log-normaliser of the logits. remat: what the backward pass computes again: "none", "dots" (all but matrix
-    products) or "full". dtype: of the computation; what learns is kept in float32. Every `*_every` is in steps;
+    products) or "full". dtype: of the computation; what learns is kept in float32. average: share that an exponential
+    average of what learns keeps at each step, as in 0.999 (0: none is kept); it is what is evaluated and exported. Every `*_every` is in steps;
     `keep`: checkpoints kept.
     """
 
@@ -122,12 +159,14 @@ class TrainConfig:
     train: tuple[str, ...] = ("thinker/*",)
     lora: LoraConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
+    speech: SpeechConfig = SpeechConfig()
     steps: int = 1000
     batch_size: int = 8
     accumulate: int = 1
     z_loss: float = 0.0
     remat: str = "full"
     dtype: str = "bfloat16"
+    average: float = 0.0
     mesh: str | None = None
     seed: int = 0
     eval_every: int = 100
@@ -141,6 +180,7 @@ class TrainConfig:
              "steps, batch_size and accumulate must be 1 or more")
         need(self.batch_size % self.accumulate == 0,
              f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}")
+        need(0 <= self.average < 1, f"average {self.average} must lie from 0 to below 1")
         need(self.keep >= 1 and min(self.eval_batches, self.eval_every, self.checkpoint_every) >= 0,
              "keep must be 1 or more; eval_every, eval_batches and checkpoint_every 0 or more")
         need(self.remat in ("none", "dots", "full"), f"remat {self.remat!r} is not none, dots or full")

@@ -56,7 +56,7 @@ def _cross_entropy(sums: TokenLosses, run: TrainConfig, weights: jax.Array) -> S
 def talker(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: SpokenBatch) -> Sums:
     """Cross-entropy (nats) of the next codec id over multimodal contexts (paper, section 4.3, stages 1 and 3); with
     run.speech.text_weight also of the text, where the Thinker learns too."""
-    hidden, words = _spoken(models, config, run, batch)
+    hidden, words = spoken_hidden(models, config, run, batch)
     losses = token_losses(models["talker"].codec_head, hidden, batch.speech.targets)
     sums = _cross_entropy(losses.sums(batch.speech.weights), run, batch.speech.weights)
     if not run.speech.text_weight:
@@ -89,7 +89,7 @@ def _by_utterance(values: jax.Array, segments: jax.Array) -> jax.Array:
     return jax.vmap(lambda v, s: jax.ops.segment_sum(v, s, most))(values, segments)[:, 1:]
 
 
-def _spoken(models: dict[str, Any], config: OmniConfig, run: TrainConfig,
+def spoken_hidden(models: dict[str, Any], config: OmniConfig, run: TrainConfig,
             batch: SpokenBatch) -> tuple[jax.Array, jax.Array]:
     """The Talker's final-norm hidden vectors [B, S, D], and the Thinker's [B, T, E]."""
     model = models["talker"]
