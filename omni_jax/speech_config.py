@@ -90,6 +90,34 @@ class BigVGANConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MelConfig:
+    """What DiT and BigVGAN are trained to write and read: natural logarithms of Slaney mel amplitudes, as HiFi-GAN's
+    and BigVGAN's. Frequencies in Hz; `n_fft` (also the Hann window's length) and `hop` in samples; `bins`: M;
+    amplitudes below `floor` count as it."""
+
+    sample_rate: int = 24000
+    n_fft: int = 1024
+    hop: int = 240
+    bins: int = 80
+    low: float = 0.0
+    high: float = 12000.0
+    floor: float = 1e-5
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "mel", sentence)
+        need(1 <= self.hop <= self.n_fft and (self.n_fft - self.hop) % 2 == 0,
+             f"n_fft {self.n_fft} must exceed hop {self.hop} by an even number")
+        need(0 <= self.low < self.high <= self.sample_rate / 2,
+             f"low {self.low} and high {self.high} must lie in order between 0 and half of sample_rate")
+        need(self.bins >= 1 and self.floor > 0, "bins must be 1 or more, and floor above 0")
+
+    @property
+    def pad(self) -> int:
+        """Samples that a stretch's first frame sees before it, and its last one after it."""
+        return (self.n_fft - self.hop) // 2
+
+
+@dataclasses.dataclass(frozen=True)
 class Token2WavConfig:
     """Codes to waveform."""
 
