@@ -90,6 +90,56 @@ class BigVGANConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MelConfig:
+    """What DiT and BigVGAN are trained to write and read: natural logarithms of Slaney mel amplitudes, as HiFi-GAN's
+    and BigVGAN's. Frequencies in Hz; `n_fft` (also the Hann window's length) and `hop` in samples; `bins`: M;
+    amplitudes below `floor` count as it."""
+
+    sample_rate: int = 24000
+    n_fft: int = 1024
+    hop: int = 240
+    bins: int = 80
+    low: float = 0.0
+    high: float = 12000.0
+    floor: float = 1e-5
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "mel", sentence)
+        need(1 <= self.hop <= self.n_fft and (self.n_fft - self.hop) % 2 == 0,
+             f"n_fft {self.n_fft} must exceed hop {self.hop} by an even number")
+        need(0 <= self.low < self.high <= self.sample_rate / 2,
+             f"low {self.low} and high {self.high} must lie in order between 0 and half of sample_rate")
+        need(self.bins >= 1 and self.floor > 0, "bins must be 1 or more, and floor above 0")
+
+    @property
+    def pad(self) -> int:
+        """Samples that a stretch's first frame sees before it, and its last one after it."""
+        return (self.n_fft - self.hop) // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What judges the vocoder in training: HiFi-GAN's multi-period and UnivNet's multi-resolution discriminators.
+
+    periods: samples that are laid side by side. period_channels: of the layers of one. resolutions: (n_fft, hop,
+    window) of the spectra, in samples. spectral_channels: of the layers of one.
+    """
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
+    resolutions: tuple[tuple[int, int, int], ...] = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+    spectral_channels: int = 32
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "discriminators", sentence)
+        need(min(self.periods, default=0) >= 1 and len(self.period_channels) >= 2,
+             "periods must be one or more, each 1 or more, and period_channels two or more")
+        need(len(self.resolutions) >= 1
+             and all(1 <= hop <= window <= n_fft for n_fft, hop, window in self.resolutions),
+             "resolutions must be one or more of (n_fft, hop, window), hop at most window, and window at most n_fft")
+
+
+@dataclasses.dataclass(frozen=True)
 class Token2WavConfig:
     """Codes to waveform."""
 

@@ -1,4 +1,5 @@
-"""A training batch: rows of one or several conversations, with all their media, in shapes that the config fixes."""
+"""A training batch: rows of one or several conversations, with all their media,
+or of clips of speech; in shapes that the config fixes."""
 
 from typing import NamedTuple
 
@@ -20,3 +21,21 @@ class TrainBatch(NamedTuple):
     seconds_per_grid: np.ndarray  # float32 [B, I]
     audio: tuple[AudioBlocks, ...]     # none, or one of MediaBudget.audio_blocks blocks
     vision: tuple[VisionWindows, ...]  # one for each of MediaBudget.frame_pairs
+
+
+class ClipBatch(NamedTuple):
+    """B clips of n blocks (n * T mel frames, T = block_size) at the vocoder's rate; arrays only, a pytree. With a
+    leading axis [A], the parts of one step.
+
+    Both sounds carry MelConfig.pad real neighbouring samples on each side (the clip's reflection at its ends), so that
+    mels need no padding. A row's randomness depends on its seed alone, so that splitting, accumulating and resuming
+    change nothing.
+    """
+
+    wave: np.ndarray       # float32 [B, n * T * samples of a frame + 2 * pad]
+    frames: np.ndarray     # int32 [B]: mel frames that exist; later ones are padding
+    codes: np.ndarray      # int32 [B, n, codes of a block]; -1 where none are given
+    vector: np.ndarray     # float32 [B, enc_emb_dim]: the speaker vector of a named voice
+    named: np.ndarray      # bool [B]: where `vector` is given
+    reference: np.ndarray  # float32 [B, R * samples of a frame + 2 * pad]: another stretch of the same voice
+    seeds: np.ndarray      # uint32 [B]

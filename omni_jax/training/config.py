@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from omni_jax.config import MelConfig
 from omni_jax.errors import OmniError, require
 
 
@@ -100,6 +101,36 @@ class LoraConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SpeechConfig:
+    """Training of the voice.
+
+    clip, reference: blocks of a clip to learn, and of the other stretch of its voice. drop: share of the rows trained
+    without speaker, reference and codes, for guidance. commitment: weight of the encoder's distance to its codes.
+    revive: usage, relative to uniform, below which a code counts as dead. beta: DPO's. text_weight: of the Thinker's
+    text loss beside the Talker's. mel_weight, match_weight: of the vocoder's L1 between mels and of feature matching.
+    """
+
+    clip: int = 12
+    reference: int = 12
+    drop: float = 0.1
+    commitment: float = 0.25
+    revive: float = 0.01
+    beta: float = 0.1
+    text_weight: float = 0.0
+    mel: MelConfig = MelConfig()
+    mel_weight: float = 45.0
+    match_weight: float = 2.0
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "speech", sentence)
+        need(self.clip >= 1 and self.reference >= 1, "clip and reference must be 1 block or more")
+        need(0 <= self.drop < 1, f"drop {self.drop} must be a share of the rows, from 0 to below 1")
+        need(self.beta > 0, f"beta {self.beta} must be above 0")
+        need(min(self.commitment, self.revive, self.text_weight, self.mel_weight, self.match_weight) >= 0,
+             "commitment, revive, text_weight, mel_weight and match_weight must not be below 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """A run.
 
@@ -121,6 +152,7 @@ class TrainConfig:
     train: tuple[str, ...] = ("thinker/*",)
     lora: LoraConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
+    speech: SpeechConfig = SpeechConfig()
     steps: int = 1000
     batch_size: int = 8
     accumulate: int = 1
