@@ -13,7 +13,13 @@ from typing import Any
 
 from omni_jax.errors import OmniError
 from omni_jax.errors import require as _require
-from omni_jax.speech_config import BigVGANConfig, DiTConfig, MelConfig, Token2WavConfig  # noqa: F401 (named here)
+from omni_jax.speech_config import (  # noqa: F401 (read here, named here)
+    BigVGANConfig,
+    DiscriminatorConfig,
+    DiTConfig,
+    MelConfig,
+    Token2WavConfig,
+)
 
 # Spellings that mean the same: ours (left) and the others found in published checkpoints.
 ALIASES = {

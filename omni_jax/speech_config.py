@@ -118,6 +118,28 @@ class MelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What judges the vocoder in training: HiFi-GAN's multi-period and UnivNet's multi-resolution discriminators.
+
+    periods: samples that are laid side by side. period_channels: of the layers of one. resolutions: (n_fft, hop,
+    window) of the spectra, in samples. spectral_channels: of the layers of one.
+    """
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
+    resolutions: tuple[tuple[int, int, int], ...] = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+    spectral_channels: int = 32
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "discriminators", sentence)
+        need(min(self.periods, default=0) >= 1 and len(self.period_channels) >= 2,
+             "periods must be one or more, each 1 or more, and period_channels two or more")
+        need(len(self.resolutions) >= 1
+             and all(1 <= hop <= window <= n_fft for n_fft, hop, window in self.resolutions),
+             "resolutions must be one or more of (n_fft, hop, window), hop at most window, and window at most n_fft")
+
+
+@dataclasses.dataclass(frozen=True)
 class Token2WavConfig:
     """Codes to waveform."""
 

@@ -20,10 +20,11 @@ def log_mel(wave: jax.Array, config: MelConfig) -> jax.Array:
     return jnp.log(jnp.maximum(mel, config.floor))
 
 
-def magnitudes(wave: jax.Array, n_fft: int, hop: int) -> jax.Array:
-    """wave [B, samples] -> float32 [B, (samples - n_fft) // hop + 1, n_fft // 2 + 1]: amplitudes of the spectra of
-    Hann-windowed frames, the first of which starts at the first sample."""
-    parts = jnp.einsum("btn,nf->btf", frames_of(wave.astype(jnp.float32), n_fft, hop), _transform(n_fft),
+def magnitudes(wave: jax.Array, n_fft: int, hop: int, window: int | None = None) -> jax.Array:
+    """wave [B, samples] -> float32 [B, (samples - window) // hop + 1, n_fft // 2 + 1]: amplitudes of the spectra of
+    frames under a Hann window (of n_fft, unless it is shorter), the first of which starts at the first sample."""
+    window = window or n_fft
+    parts = jnp.einsum("btn,nf->btf", frames_of(wave.astype(jnp.float32), window, hop), _transform(n_fft, window),
                        precision=jax.lax.Precision.HIGHEST)
     real, imaginary = jnp.split(parts, 2, axis=-1)
     return jnp.sqrt(real**2 + imaginary**2 + QUIET)
@@ -39,12 +40,13 @@ def frames_of(wave: jax.Array, length: int, hop: int) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=16)
-def _transform(n_fft: int) -> np.ndarray:
-    """float32 [n_fft, 2 * (n_fft // 2 + 1)]: cosines and sines of the real Fourier transform under a periodic Hann."""
-    time = np.arange(n_fft)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * time / n_fft)
+def _transform(n_fft: int, window: int) -> np.ndarray:
+    """float32 [window, 2 * (n_fft // 2 + 1)]: cosines and sines of the real Fourier transform of `window` samples under
+    a periodic Hann window, as if zeros made them n_fft."""
+    time = np.arange(window)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / window)
     angle = 2 * np.pi / n_fft * (time[:, None] * np.arange(n_fft // 2 + 1) % n_fft)
-    return np.concatenate([window[:, None] * np.cos(angle), -window[:, None] * np.sin(angle)], 1).astype(np.float32)
+    return np.concatenate([hann[:, None] * np.cos(angle), -hann[:, None] * np.sin(angle)], axis=1).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)
