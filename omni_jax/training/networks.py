@@ -42,7 +42,7 @@ def _added(name: str, config: OmniConfig, run: TrainConfig) -> tuple[Any, Any]:
     """A network's class and configuration (None: there can be none)."""
     dit = config.token2wav_config and config.token2wav_config.dit_config
     return {"reference": (functools.partial(Talker, scanned=True), config.talker_config),
-            "discriminators": (Discriminators, None),
+            "discriminators": (Discriminators, run.speech.discriminators),
             "speaker_encoder": (SpeakerEncoder, dit),
             "codec_encoder": (CodecEncoder, dit and codec_config(config, run))}[name]
 

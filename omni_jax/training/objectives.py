@@ -16,6 +16,7 @@ from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker, insert
 from omni_jax.models.tmrope import position_ids
 from omni_jax.sharding import constrain
+from omni_jax.training.adversarial import vocoder
 from omni_jax.training.batch import SpokenBatch, TalkerRows, TrainBatch
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.losses import TokenLosses, token_losses
@@ -146,6 +147,7 @@ OBJECTIVES = {
     "text": Objective(("thinker",), text),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
+    "vocoder": Objective(("token2wav", "discriminators"), vocoder, "clips"),
 }
 
 
