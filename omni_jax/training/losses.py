@@ -51,13 +51,14 @@ def _own_sums(graphdef: nnx.GraphDef, params: Any, hidden: jax.Array, targets: j
     def add(sums, piece):
         hidden, targets, weights = piece
         head = nnx.merge(graphdef, jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), kept, params))
-        return jax.tree.map(jnp.add, sums, _sums(logits(head, hidden), targets, weights)), None
+        return jax.tree.map(jnp.add, sums, score_sums(logits(head, hidden), targets, weights)), None
 
     zeros = TokenSums(*(jnp.zeros((1,), jnp.float32) for _ in TokenSums._fields))
     return jax.lax.scan(add, zeros, pieces)[0]
 
 
-def _sums(scores: jax.Array, targets: jax.Array, weights: jax.Array) -> TokenSums:
+def score_sums(scores: jax.Array, targets: jax.Array, weights: jax.Array) -> TokenSums:
+    """Of logits [..., V], targets int32 [...] and weights [...]."""
     normalizer = jax.nn.logsumexp(scores, axis=-1)
     # Picked by comparison: a gather along a vocabulary that is split over a mesh would bring it together.
     is_target = jnp.arange(scores.shape[-1]) == targets[..., None]
