@@ -233,6 +233,16 @@ class OmniConfig:
         return OmniConfig(self.thinker_config, source=source)
 
 
+def read_config(cls: type, path: Path, advice: str) -> Any:
+    """A dataclass of this file's, or of speech_config.py's, from a JSON file of its own. Raises OmniError, which ends
+    with `advice` where the file is missing or no JSON object."""
+    data = read_json_object(path, advice)
+    try:
+        return _read(cls, data, "config")
+    except OmniError as error:
+        raise OmniError(f"{path}: {error}") from None
+
+
 def read_json_object(path: Path, advice: str) -> dict[str, Any]:
     """The JSON object in a file. Raises OmniError that ends with `advice`, on what to do."""
     try:
