@@ -140,6 +140,11 @@ class ThinkerConfig:
     pad_token_id: int = 151643
     tie_word_embeddings: bool = False  # transformers goes by this one, whatever text_config says
 
+    @property
+    def media_token_ids(self) -> tuple[int, int, int]:
+        """What stands in a prompt where a tower's vectors go."""
+        return self.audio_token_index, self.image_token_index, self.video_token_index
+
     def __post_init__(self):
         for name, width in (("audio_config.output_dim", self.audio_config.output_dim),
                             ("vision_config.out_hidden_size", self.vision_config.out_hidden_size)):

@@ -98,8 +98,7 @@ def prefill(network: Network, batch: Batch, cache: KVCache, start: Any = 0,
     B, T, D = embeddings.shape
     last = jnp.zeros((B, D), embeddings.dtype)
     width = min(T, PREFILL_CHUNK)
-    config = network.config
-    media = np.isin(batch.token_ids, (config.audio_token_index, config.image_token_index, config.video_token_index))
+    media = np.isin(batch.token_ids, network.config.media_token_ids)
     for offset in range(0, T, width):
         chunk, chunk_ids, valid = steps.take(embeddings, ids, batch.lengths, offset, width)
         hidden, cache, last = steps.prefill(network.graphdef, network.params, cache, chunk, chunk_ids, valid,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from omni_jax.config import OmniConfig
+from omni_jax.data.speech import check_codes
 from omni_jax.errors import OmniError
 from omni_jax.inference import token2wav
 from omni_jax.inference.networks import Network
@@ -73,7 +74,7 @@ class Voices:
     def synthesize(self, codes: Any, name: str, solve: str, seeds: np.ndarray, noise: Any) -> np.ndarray:
         """float32 [samples] of one row of codes. Raises OmniError."""
         config = self.config.token2wav_config
-        codes = token2wav.check_codes(config, codes)
+        codes = check_codes(codes, config.dit_config.codec_rows)
         noise = None if noise is None else [token2wav.check_noise(config, noise, codes)]
         waveform, = token2wav.synthesize(self.synthesizer, [self._voice(name)], [codes], seeds, solve, noise)
         return waveform

@@ -75,6 +75,14 @@ def attend_apart(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, own
     return read.astype(v.dtype).reshape(B, 1, N, H)
 
 
+def attend_blocks(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """Attention of many small blocks: q [R, n, T, N, H], k and v [R, n, S, N, H], mask bool [R, n, S] (True: may look)
+    -> [R, n, T, N, H]. Scores and softmax are float32. A row that may look at nothing gets some finite value."""
+    scores = jnp.einsum("rbtnh,rbsnh->rbnts", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
+    scores = jnp.where(mask[:, :, None, None], scores, jnp.finfo(jnp.float32).min)
+    return jnp.einsum("rbnts,rbsnh->rbtnh", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _by_flash(q, k, v, mask, valid, slot, split):
     return kernels.by_flash(q, k, v, valid, slot, split)

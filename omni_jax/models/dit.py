@@ -15,8 +15,9 @@ from flax import nnx
 
 from omni_jax.config import DiTConfig
 from omni_jax.models import rope
+from omni_jax.models.attention import attend_blocks
 from omni_jax.models.ecapa import ECAPA
-from omni_jax.models.layers import Embedding, Linear, stack
+from omni_jax.models.layers import Embedding, Linear, each, stack
 from omni_jax.sharding import constrain, on_one_device
 
 EPS = 1e-6
@@ -39,11 +40,16 @@ class Modulations(NamedTuple):
     layers: jax.Array
     last: jax.Array
 
+    def of_rows(self) -> "Modulations":
+        """For rows that each have a time of their own, [L, 6, R, 1, 1, D] and [2, R, 1, 1, D]."""
+        own = lambda x: jnp.moveaxis(x, 0, -2)[..., None, None, :]
+        return Modulations(own(self.layers), own(self.last))
+
 
 class View(NamedTuple):
     """What an evaluation knows of the blocks that it works on, the same in all layers and at all times.
 
-    Masks: True where a query of a block may look. R = 2 B rows: guided, then unguided.
+    Masks: True where a query of a block may look. R rows, or 2 B: guided, then unguided.
     """
 
     turn: tuple[jax.Array, jax.Array]  # cos, sin [n, T, 1, H] of absolute positions; sin negative for a pair's first
@@ -68,13 +74,13 @@ def times() -> np.ndarray:
     return np.append(inner.astype(np.float32).ravel(), t[-1])
 
 
-def sinusoids(t: np.ndarray) -> np.ndarray:
+def sinusoids(t: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     """float32 [len(t), TIME_WIDTH]; rounded where the reference rounds, for angles go up to 1,000."""
-    half = TIME_WIDTH // 2
+    half, library = TIME_WIDTH // 2, t.__array_namespace__()
     exponents = np.arange(half, dtype=np.float32) * np.float32(-math.log(10000) / (half - 1))
     frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
     angles = (np.float32(TIME_SCALE) * t.astype(np.float32))[:, None] * frequencies
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    return library.concatenate([library.sin(angles), library.cos(angles)], axis=1)
 
 
 class DiTLayer(nnx.Module):
@@ -91,15 +97,16 @@ class DiTLayer(nnx.Module):
         self.fc2 = Linear(rngs, (F,), (D,), ("embed", "mlp"), dtype, bias=True)
 
     def __call__(self, x: jax.Array, modulation: jax.Array, view: View, looks: str, kept: jax.Array | None):
-        """x [R, n, T, D], modulation [6, D], `looks`: "own", "back" or "ahead"; `kept` [2, R, T, N, H]: keys and values
-        of the block before the first (None: there is none). Returns x and the keys and values to keep."""
+        """x [R, n, T, D], modulation [6, D] or [6, R, 1, 1, D], `looks`: "own", "back" or "ahead"; `kept` [2, R, T, N,
+        H]: keys and values of the block before the first (None: there is none). Returns x and the keys and values to
+        keep."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
         h = _modulate(x, shift, scale)
         q, k, v = _turn_first_head(self.q(h), view.turn), _turn_first_head(self.k(h), view.turn), self.v(h)
         last = None
         if looks == "back" and kept is not None:
             last = jnp.stack([jax.lax.dynamic_index_in_dim(x, view.current - 1, 1, False) for x in (k, v)])
-        read = _attend(q, *_neighbours(k, v, looks, kept), getattr(view, looks))
+        read = attend_blocks(q, *_neighbours(k, v, looks, kept), getattr(view, looks))
         x = constrain(x + gate * self.o(read.reshape(*x.shape[:-1], -1)), "batch", "mel_blocks", None, None)
         h = jax.nn.gelu(self.fc1(_modulate(x, mlp_shift, mlp_scale)), approximate=True)
         return constrain(x + mlp_gate * self.fc2(h), "batch", "mel_blocks", None, None), last
@@ -119,41 +126,51 @@ class DiT(nnx.Module):
         self.modulation = Linear(rngs, (D,), (2, D), (None, "mlp", "embed"), dtype, bias=True)
         self.output = Linear(rngs, (D,), (config.mel_dim,), (None, "embed"), dtype, bias=True)
 
-    def modulations(self) -> Modulations:
-        """Of all times of the solver."""
-        time = jax.nn.silu(self.time(sinusoids(times())))
+    def modulations(self, t: jax.Array | None = None) -> Modulations:
+        """Of times t (float32 [times], 0 to 1), or of all times of the solver."""
+        waves = jnp.asarray(sinusoids(times() if t is None else t), self.input.weight.dtype)
+        time = jax.nn.silu(self.time(waves))
         if isinstance(self.layers, nnx.List):
-            layers = [layer.modulation(time) for layer in self.layers]
+            layers = jnp.stack([layer.modulation(time) for layer in self.layers], axis=1)
         else:
-            modulation = nnx.split(self.layers.modulation)
-            layers = [nnx.merge(modulation[0], jax.tree.map(lambda w, i=i: w[i], modulation[1]))(time)
-                      for i in range(self.config.num_hidden_layers)]
-        return Modulations(jnp.stack(layers, axis=1), self.modulation(time))
+            graphdef, weights = nnx.split(self.layers.modulation)
+            layers = jax.vmap(lambda weights: nnx.merge(graphdef, weights)(time), out_axes=1)(weights)
+        return Modulations(layers, self.modulation(time))
 
     def voice(self, speaker: jax.Array, reference: jax.Array) -> jax.Array:
         """A speaker vector [B, enc_emb_dim] and a reference mel [B, T, M] -> [B, 2, D]: what they add to every frame,
         guided, and unguided (where both are zero, the mel still passing through ECAPA)."""
+        both = jnp.stack([self.speaker(reference), self.speaker(jnp.zeros_like(reference))], axis=1)
+        return self._voice(jnp.stack([speaker, jnp.zeros_like(speaker)], axis=1), both)
+
+    def guided_voice(self, speaker: jax.Array, reference: jax.Array) -> jax.Array:
+        """`voice` without its unguided half, [B, D]."""
+        return self._voice(speaker, self.speaker(reference))
+
+    def _voice(self, speaker: jax.Array, heard: jax.Array) -> jax.Array:
         M, P, E = self.config.mel_dim, self.config.enc_dim, self.config.emb_dim
         weight = self.input.weight[...]
-        both = jnp.stack([self.speaker(reference), self.speaker(jnp.zeros_like(reference))], axis=1)
-        vector = jnp.stack([speaker, jnp.zeros_like(speaker)], axis=1)
-        return both @ weight[:, M:M + P].T + vector @ weight[:, M + P + E:].T + self.input.bias[...]
+        return heard @ weight[:, M:M + P].T + speaker @ weight[:, M + P + E:].T + self.input.bias[...]
 
     def given(self, codes: jax.Array, voices: jax.Array) -> jax.Array:
         """int32 [B, n, codes of a block] and voices [B, 2, D] -> [2 B, n, T, D]: all of the input but the noisy mel."""
-        M, P, E = self.config.mel_dim, self.config.enc_dim, self.config.emb_dim
-        weight = self.input.weight[...][:, M + P:M + P + E]
-        both = jnp.stack([codes, jnp.zeros_like(codes)])
-        frames = jnp.repeat(self.codec_embed(both) @ weight.T, self.config.repeats, axis=3)
-        return (frames + jnp.swapaxes(voices, 0, 1)[:, :, None, None]).reshape(-1, *frames.shape[2:])
+        both = jnp.concatenate([codes, jnp.zeros_like(codes)])
+        return self.given_embedded(self.codec_embed(both), jnp.concatenate([voices[:, 0], voices[:, 1]]))
 
-    def view(self, first: jax.Array, frames: jax.Array, blocks: int, current: jax.Array) -> View:
-        """Of `blocks` blocks from the clip's block `first` (int32 []), of which each row has `frames` (int32 [B])."""
+    def given_embedded(self, embedded: jax.Array, voice: jax.Array) -> jax.Array:
+        """Embeddings of codes [R, n, codes of a block, E] and what each row's voice adds, [R, D] -> [R, n, T, D]."""
+        M, P, E = self.config.mel_dim, self.config.enc_dim, self.config.emb_dim
+        frames = jnp.repeat(embedded @ self.input.weight[...][:, M + P:M + P + E].T, self.config.repeats, axis=2)
+        return frames + voice[:, None, None]
+
+    def view(self, first: jax.Array, frames: jax.Array, blocks: int, current: jax.Array, guided: bool = True) -> View:
+        """Of `blocks` blocks from the clip's block `first` (int32 []), of which each row has `frames` (int32 [B]).
+        guided: whether the unguided rows come along."""
         T = self.config.block_size
         positions = (first * T + jnp.arange(blocks * T)).reshape(blocks, T, 1, 1).astype(jnp.float32)
         angles = positions * rope.inverse_frequencies(self.config.head_dim, self.config.rope_theta)
         own = (jnp.arange(blocks * T) < frames[:, None]).reshape(-1, blocks, T)
-        own = jnp.concatenate([own, own])
+        own = jnp.concatenate([own, own]) if guided else own
         before = jnp.concatenate([jnp.broadcast_to(first > 0, own[:, :1].shape), own[:, :-1]], axis=1)
         after = jnp.concatenate([own[:, 1:], jnp.zeros_like(own[:, :1])], axis=1)
         cos, sin = (jnp.repeat(wave(angles), 2, axis=-1) for wave in (jnp.cos, jnp.sin))
@@ -174,16 +191,37 @@ class DiT(nnx.Module):
         given [2 B, n, T, D]; modulations of this one time ([L, 6, D] and [2, D]); kept [layers that look back, 2, 2 B,
         T, N, H], or None where the clip is solved whole.
         """
-        h = x @ self.input.weight[...][:, :self.config.mel_dim].T
-        h = constrain(jnp.concatenate([h, h]) + given, "batch", "mel_blocks", None, None)
+        h = self._noisy(x)
+        velocity, news = self._evaluate(jnp.concatenate([h, h]) + given, modulations, view, kept, None)
+        guided, free = jnp.split(velocity, 2)
+        return guided + GUIDANCE * (guided - free), None if kept is None else jnp.stack(news)
+
+    def velocity(self, x: jax.Array, given: jax.Array, modulations: Modulations, view: View,
+                 remat: str = "none") -> jax.Array:
+        """One evaluation without guidance, for training: noisy mel [R, n, T, M], given [R, n, T, D] -> [R, n, T, M].
+
+        modulations: of one time, or of each row's (see Modulations.of_rows). view: not guided. remat: see layers.each.
+        """
+        return self._evaluate(self._noisy(x.astype(given.dtype)) + given, modulations, view, None, remat)[0]
+
+    def _noisy(self, x: jax.Array) -> jax.Array:
+        return x @ self.input.weight[...][:, :self.config.mel_dim].T
+
+    def _evaluate(self, h: jax.Array, modulations: Modulations, view: View, kept: jax.Array | None,
+                  remat: str | None) -> tuple[jax.Array, list]:
+        """Input vectors [R, n, T, D] -> velocities [R, n, T, M], and what to keep of each layer that looks back.
+        remat: None where there is no backward pass."""
+        h = constrain(h, "batch", "mel_blocks", None, None)
         news = []
         for first, last, looks in self._runs():
+            if remat is not None:
+                h = self._trained_run(h, modulations.layers, view, first, last, looks, remat)
+                continue
             before = None if kept is None or looks != "back" else kept[len(news)]
             h, new = self._run(h, modulations.layers, view, first, last, looks, before)
             news += [new] if looks == "back" else []
         scale, shift = modulations.last
-        guided, free = jnp.split(self.output(_modulate(h, shift, scale)), 2)
-        return guided + GUIDANCE * (guided - free), None if kept is None else jnp.stack(news)
+        return self.output(_modulate(h, shift, scale)), news
 
     def _runs(self) -> list[tuple[int, int, str]]:
         """(first, last + 1, where they look) of consecutive layers that are alike."""
@@ -207,6 +245,18 @@ class DiT(nnx.Module):
         if last - first == 1:
             return at(first)(h, modulations[first], view, looks, kept)
         return jax.lax.fori_loop(first, last, lambda i, h: at(i)(h, modulations[i], view, looks, kept)[0], h), None
+
+
+    def _trained_run(self, h, modulations, view, first, last, looks, remat):
+        """`_run` as a scan over weights: a loop that indexes them would add up gradients of the whole stack in each
+        turn."""
+        if isinstance(self.layers, nnx.List):
+            layers = nnx.List(list(self.layers)[first:last])
+        else:
+            graphdef, weights = nnx.split(self.layers)
+            layers = nnx.merge(graphdef, jax.tree.map(lambda w: w[first:last], weights))
+        own = modulations[first:last]
+        return each(layers, last - first, lambda layer, i, h: layer(h, own[i], view, looks, None)[0], h, remat)
 
 
 class _TimeEmbedding(nnx.Module):
@@ -251,9 +301,11 @@ def _laid_out(kept: jax.Array) -> jax.Array:
 
 
 def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    """Layer norm without weights of its own, scaled and shifted."""
-    x = x - x.mean(axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + EPS) * (1 + scale) + shift
+    """Layer norm without weights of its own, its statistics in float32, scaled and shifted."""
+    y = x.astype(jnp.float32)
+    y = y - y.mean(axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt((y * y).mean(axis=-1, keepdims=True) + EPS)
+    return y.astype(x.dtype) * (1 + scale) + shift
 
 
 def _turn_first_head(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -261,7 +313,7 @@ def _turn_first_head(x: jax.Array, turn: tuple[jax.Array, jax.Array]) -> jax.Arr
     (cos, sin), whole = turn, on_one_device()
     h = x[..., :1, :] if whole else x  # over a mesh all are turned: one of a split axis would have to be sent around
     partner = jnp.where(np.arange(x.shape[-1]) % 2 == 0, jnp.roll(h, -1, -1), jnp.roll(h, 1, -1))
-    turned = h * cos + partner * sin
+    turned = (h * cos + partner * sin).astype(x.dtype)
     if whole:
         return jnp.concatenate([turned, x[..., 1:, :]], axis=-2)
     return jnp.where(np.arange(x.shape[-2])[:, None] == 0, turned, x)
@@ -277,10 +329,3 @@ def _neighbours(k: jax.Array, v: jax.Array, looks: str, kept: jax.Array | None) 
         return tuple(jnp.concatenate([jnp.roll(x, 1, axis=1), x], axis=2) for x in (k, v))
     return tuple(jnp.concatenate([jnp.concatenate([old[:, None], x[:, :-1]], axis=1), x], axis=2)
                  for x, old in zip((k, v), kept, strict=True))
-
-
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """q [R, n, T, N, H], k and v [R, n, S, N, H], mask [R, n, S]; a row that sees nothing gets some finite value."""
-    scores = jnp.einsum("rbtnh,rbsnh->rbnts", q, k) / math.sqrt(q.shape[-1])
-    scores = jnp.where(mask[:, :, None, None], scores, jnp.finfo(jnp.float32).min)
-    return jnp.einsum("rbnts,rbsnh->rbtnh", jax.nn.softmax(scores, axis=-1), v)

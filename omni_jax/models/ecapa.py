@@ -1,5 +1,6 @@
 """ECAPA-TDNN: the mel of a reference recording to one vector of its voice."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -52,7 +53,7 @@ class ECAPA(nnx.Module):
 
     def __call__(self, mel: jax.Array) -> jax.Array:
         """mel [B, T, M], T above the reach of each convolution -> [B, enc_dim]."""
-        h, outputs = _activated(self.first, mel), []
+        h, outputs = _activated(self.first, mel.astype(self.first.weight.dtype)), []
         for block in self.blocks:
             h = block(h)
             outputs.append(h)
@@ -63,6 +64,14 @@ class ECAPA(nnx.Module):
         return self.output(jnp.concatenate(pooled, axis=-1))[:, 0]
 
 
+class SpeakerEncoder(ECAPA):
+    """A few seconds of a voice to the speaker vector that the DiT takes, [B, enc_emb_dim] from mel [B, T, M]; trained
+    with the DiT. No release has one: of their speakers the vectors are given."""
+
+    def __init__(self, config: DiTConfig, rngs: nnx.Rngs, dtype: Any):
+        super().__init__(rngs, dataclasses.replace(config, enc_dim=config.enc_emb_dim), dtype)
+
+
 def _activated(conv: Conv1d, x: jax.Array) -> jax.Array:
     """Here convolutions see the recording mirrored at its ends."""
     x = jnp.pad(x, ((0, 0), (conv.reach, conv.reach), (0, 0)), mode="reflect") if conv.reach else x
@@ -70,7 +79,8 @@ def _activated(conv: Conv1d, x: jax.Array) -> jax.Array:
 
 
 def _statistics(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Weighted mean and standard deviation over time: [B, 1, C] each."""
-    mean = (weights * x).sum(axis=1, keepdims=True)
-    variance = (weights * (x - mean) ** 2).sum(axis=1, keepdims=True)
-    return mean, jnp.sqrt(jnp.maximum(variance, SMALLEST_VARIANCE))
+    """Weighted mean and standard deviation over time, computed in float32: [B, 1, C] each."""
+    y, weights = x.astype(jnp.float32), weights.astype(jnp.float32)
+    mean = (weights * y).sum(axis=1, keepdims=True)
+    variance = (weights * (y - mean) ** 2).sum(axis=1, keepdims=True)
+    return mean.astype(x.dtype), jnp.sqrt(jnp.maximum(variance, SMALLEST_VARIANCE)).astype(x.dtype)
