@@ -15,6 +15,7 @@ from omni_jax.errors import OmniError
 from omni_jax.errors import require as _require
 from omni_jax.speech_config import (  # noqa: F401 (read here, named here)
     BigVGANConfig,
+    CodecEncoderConfig,
     DiscriminatorConfig,
     DiTConfig,
     MelConfig,

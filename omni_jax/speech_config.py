@@ -55,8 +55,13 @@ class DiTConfig:
 
     @property
     def codec_rows(self) -> int:
-        """8194 in both releases: codes that the table knows. 8192 of them are sounds."""
+        """8194 in both releases: codes that the table knows."""
         return self.num_embeds + 1
+
+    @property
+    def sounds(self) -> int:
+        """8192 in both releases: codes that stand for sound, the first of the table."""
+        return self.codec_rows - 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +120,44 @@ class MelConfig:
     def pad(self) -> int:
         """Samples that a stretch's first frame sees before it, and its last one after it."""
         return (self.n_fft - self.hop) // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecEncoderConfig:
+    """Mel to codes: a transformer over blocks as the DiT's, which lives beside a checkpoint; no release has one.
+
+    mel_dim, emb_dim (width of the codec table), block_size (mel frames) and repeats (mel frames of a code) are the
+    DiT's. look_back, look_ahead: blocks before and after its own that a position sees, in every layer.
+    """
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    head_dim: int
+    intermediate_size: int
+    mel_dim: int
+    emb_dim: int
+    block_size: int
+    repeats: int
+    look_back: int
+    look_ahead: int
+    rope_theta: float
+    rms_norm_eps: float
+
+    def __post_init__(self):
+        need = lambda condition, sentence: require(condition, "codec_encoder", sentence)
+        need(self.head_dim % 2 == 0, "head_dim must be even (rotary pairs)")
+        need(self.block_size % self.repeats == 0, "block_size must be a multiple of repeats (whole codes in a block)")
+        need(self.look_back >= 0 and self.look_ahead >= 0, "look_back and look_ahead must be 0 blocks or more")
+
+    @property
+    def codes_per_block(self) -> int:
+        return self.block_size // self.repeats
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Blocks before and after its own that a code depends on."""
+        return self.num_hidden_layers * self.look_back, self.num_hidden_layers * self.look_ahead
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,13 +54,14 @@ def _own_losses(graphdef: nnx.GraphDef, params: Any, hidden: jax.Array, targets:
     def weigh(_, piece):
         hidden, targets = piece
         head = nnx.merge(graphdef, jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), kept, params))
-        return None, _losses(logits(head, hidden), targets)
+        return None, score_losses(logits(head, hidden), targets)
 
     losses = jax.lax.scan(weigh, None, pieces)[1]
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(B, T), losses)
 
 
-def _losses(scores: jax.Array, targets: jax.Array) -> TokenLosses:
+def score_losses(scores: jax.Array, targets: jax.Array) -> TokenLosses:
+    """Of logits [..., V] and targets int32 [...]."""
     normalizer = jax.nn.logsumexp(scores, axis=-1)
     # Picked by comparison: a gather along a vocabulary that is split over a mesh would bring it together.
     is_target = jnp.arange(scores.shape[-1]) == targets[..., None]
