@@ -15,6 +15,7 @@ from omni_jax.errors import OmniError
 from omni_jax.errors import require as _require
 from omni_jax.speech_config import (  # noqa: F401 (read here, named here)
     BigVGANConfig,
+    CodecConfig,
     CodecEncoderConfig,
     DiscriminatorConfig,
     DiTConfig,
@@ -40,7 +41,7 @@ PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 # Endings of fields that may be 0; other numbers are sizes, rates, bases. (The 3B's Talker gives its widths no section.)
 MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes", "look_ahead_layers", "look_backward_layers",
-            "talker_config.mrope_section")
+            "talker_config.mrope_section", "mel.low", "encoder.look_back", "encoder.look_ahead")
 _MISSING = dataclasses.MISSING
 
 
