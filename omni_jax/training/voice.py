@@ -14,7 +14,6 @@ from omni_jax.inference.token2wav import block_noise
 from omni_jax.models.codec_encoder import nearest
 from omni_jax.models.dit import DiT
 from omni_jax.models.mel import log_mel
-from omni_jax.training.adversarial import check_mel
 from omni_jax.training.batch import ClipBatch
 from omni_jax.training.codebook import seen_codes
 from omni_jax.training.config import TrainConfig
@@ -112,7 +111,7 @@ def draw(run: TrainConfig, batch: ClipBatch, config: OmniConfig) -> Draws:
 
 def clip_mel(config: OmniConfig, run: TrainConfig, batch: ClipBatch) -> jax.Array:
     """float32 [B, n, T, M]."""
-    check_mel(config, run.speech.mel)
+    config.token2wav_config.bigvgan_config.require_mel(run.speech.mel, "speech.mel")
     mel = log_mel(batch.wave, run.speech.mel)
     return mel.reshape(*batch.codes.shape[:2], -1, mel.shape[-1])
 
