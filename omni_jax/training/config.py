@@ -48,7 +48,8 @@ class DataConfig:
 
     length: tokens of a row. pack: several conversations in a row, each seeing itself alone; else one a row, padded to
     the smallest of `lengths` (or to `length`). window: conversations that are packed together. workers: processes that
-    decode media (0: the training process does). speech_length: steps of a row of the Talker. max_broken: share of the examples that may be skipped as broken.
+    decode media (0: the training process does). speech_length: steps of a row of the Talker. max_broken: share
+    of the examples that may be skipped as broken.
     """
 
     train: tuple[Source, ...]
@@ -111,7 +112,8 @@ class SpeechConfig:
     without speaker, reference and codes, for guidance. commitment: weight of the encoder's distance to its codes.
     revive: usage, relative to uniform, below which a code counts as dead. beta: DPO's. text_weight: of the Thinker's
     text loss beside the Talker's. encoder_width, encoder_layers, encoder_ahead: of a codec encoder that is not beside
-    the checkpoint yet; the last are the blocks that each layer sees ahead. mel_weight, match_weight: of the vocoder's L1 between mels and of feature matching.
+    the checkpoint yet; the last are the blocks that each layer sees ahead. mel_weight, match_weight: of the vocoder's
+    L1 between mels and of feature matching.
     """
 
     apart: float = 0.0
@@ -126,7 +128,7 @@ class SpeechConfig:
     encoder_width: int = 512
     encoder_layers: int = 8
     encoder_ahead: int = 0
-    discriminators: DiscriminatorConfig = DiscriminatorConfig()
+    discriminators: DiscriminatorConfig = dataclasses.field(default_factory=DiscriminatorConfig)
     mel: MelConfig = MelConfig()
     mel_weight: float = 45.0
     match_weight: float = 2.0
@@ -153,8 +155,8 @@ class TrainConfig:
     then learn alone. batch_size: rows of a step over all devices, in `accumulate` equal parts. z_loss: weight of the
     squared log-normaliser of the logits. remat: what the backward pass computes again: "none", "dots" (all but matrix
     products) or "full". dtype: of the computation; what learns is kept in float32. average: share that an exponential
-    average of what learns keeps at each step, as in 0.999 (0: none is kept); it is what is evaluated and exported. Every `*_every` is in steps;
-    `keep`: checkpoints kept.
+    average of what learns keeps at each step, as in 0.999 (0: none is kept); it is what is evaluated and
+    exported. Every `*_every` is in steps; `keep`: checkpoints kept.
     """
 
     model: str
