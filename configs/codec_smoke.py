@@ -3,4 +3,6 @@
 
 from configs.speech_stages import codec, smoke
 
-config = codec(smoke("model", **{"speech.encoder_width": 128, "speech.encoder_layers": 4}), rate=1e-3)
+SMALL = {"speech.encoder_width": 128, "speech.encoder_layers": 4, "speech.revive": 0.1}
+
+config = codec(smoke("model", **SMALL), rate=1e-3)

@@ -258,7 +258,8 @@ def from_json(cls: type, data: Mapping[str, Any], where: str = "config") -> Any:
     require(isinstance(data, Mapping), where, f"must be a JSON object with the keys of {cls.__name__}")
     if unknown := sorted(data.keys() - kinds.keys()):
         raise OmniError(f"{where}: {unknown[0]} is not a key of {cls.__name__}")
-    required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+    required = [field.name for field in dataclasses.fields(cls)
+                if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing := [name for name in required if name not in data]:
         raise OmniError(f"{where}: {missing[0]} is missing; {cls.__name__} needs it")
     return cls(**{name: convert(value, kinds[name], f"{where}.{name}") for name, value in data.items()})
