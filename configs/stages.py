@@ -34,7 +34,7 @@ def released(size: str, **fields: Any) -> TrainConfig:
     data = DataConfig((Source("data/train.jsonl"),), (Source("data/held_out.jsonl"),), length=8192, media=MEDIA,
                       workers=8, use_audio_in_video=True)
     start = TrainConfig(f"Qwen2.5-Omni-{size.upper()}", data, batch_size=64, accumulate=8, z_loss=1e-5, steps=10_000)
-    return _with(start, fields)
+    return with_fields(start, fields)
 
 
 def smoke(model: str, **fields: Any) -> TrainConfig:
@@ -45,44 +45,45 @@ def smoke(model: str, **fields: Any) -> TrainConfig:
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup_steps=10, weight_decay=0.01)
     start = TrainConfig(f"{SMOKE}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=150,
                         batch_size=4, eval_every=25, eval_batches=4, checkpoint_every=50, keep=2)
-    return _with(start, of_kinds("texts", "pictures", "sounds") | fields)
+    return with_fields(start, of_kinds("texts", "pictures", "sounds") | fields)
 
 
 def adapters(start: TrainConfig, rate: float = 1e-3) -> TrainConfig:
     """Stage 1, first half: what joins the encoders to the frozen language model."""
-    return _with(start, {"train": ADAPTERS, "optimizer.learning_rate": rate})
+    return with_fields(start, {"train": ADAPTERS, "optimizer.learning_rate": rate})
 
 
 def encoders(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
     """Stage 1, second half: the encoders as well."""
-    return _with(start, {"train": ENCODERS, "optimizer.learning_rate": rate})
+    return with_fields(start, {"train": ENCODERS, "optimizer.learning_rate": rate})
 
 
 def everything(start: TrainConfig, rate: float = 5e-5) -> TrainConfig:
     """Stage 2: all parameters, on mixed data; the encoders learn slower."""
-    return _with(start, {"optimizer.learning_rate": rate, "optimizer.rates": tuple((p, 0.2) for p in ENCODERS)})
+    return with_fields(start, {"optimizer.learning_rate": rate, "optimizer.rates": tuple((p, 0.2) for p in ENCODERS)})
 
 
 def longer(start: TrainConfig, rate: float = 2e-5) -> TrainConfig:
     """Stage 3: the same at four times the length."""
-    return _with(everything(start, rate), {"data.length": 4 * start.data.length, "batch_size": start.batch_size // 4,
-                                         "accumulate": max(1, start.accumulate // 4)})
+    return with_fields(everything(start, rate), {
+        "data.length": 4 * start.data.length, "batch_size": start.batch_size // 4,
+        "accumulate": max(1, start.accumulate // 4)})
 
 
 def tuning(start: TrainConfig, rate: float = 1e-5) -> TrainConfig:
     """Instruction tuning in ChatML."""
-    return _with(start, {"optimizer.learning_rate": rate})
+    return with_fields(start, {"optimizer.learning_rate": rate})
 
 
 def low_rank(start: TrainConfig, rate: float = 2e-4) -> TrainConfig:
     """Instruction tuning through low-rank adapters, for one GPU."""
-    return _with(start, {"lora": LoraConfig(rank=16, alpha=32.0), "optimizer.learning_rate": rate})
+    return with_fields(start, {"lora": LoraConfig(rank=16, alpha=32.0), "optimizer.learning_rate": rate})
 
 
-def _with(config: Any, fields: dict[str, Any]) -> Any:
+def with_fields(config: Any, fields: dict[str, Any]) -> Any:
     """`config` with fields replaced; their names reach inside by dots."""
     for name, value in fields.items():
         first, _, rest = name.partition(".")
-        value = _with(getattr(config, first), {rest: value}) if rest else value
+        value = with_fields(getattr(config, first), {rest: value}) if rest else value
         config = dataclasses.replace(config, **{first: value})
     return config

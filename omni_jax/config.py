@@ -15,6 +15,7 @@ from omni_jax.errors import OmniError
 from omni_jax.errors import require as _require
 from omni_jax.speech_config import (  # noqa: F401 (read here, named here)
     BigVGANConfig,
+    CodecConfig,
     CodecEncoderConfig,
     DiscriminatorConfig,
     DiTConfig,
@@ -40,7 +41,7 @@ PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 # Endings of fields that may be 0; other numbers are sizes, rates, bases. (The 3B's Talker gives its widths no section.)
 MAY_BE_0 = ("_token_id", "_token_index", "_block_indexes", "look_ahead_layers", "look_backward_layers",
-            "talker_config.mrope_section")
+            "talker_config.mrope_section", "mel.low", "encoder.look_back", "encoder.look_ahead")
 _MISSING = dataclasses.MISSING
 
 
@@ -141,6 +142,11 @@ class ThinkerConfig:
     pad_token_id: int = 151643
     tie_word_embeddings: bool = False  # transformers goes by this one, whatever text_config says
 
+    @property
+    def media_token_ids(self) -> tuple[int, int, int]:
+        """What stands in a prompt where a tower's vectors go."""
+        return self.audio_token_index, self.image_token_index, self.video_token_index
+
     def __post_init__(self):
         for name, width in (("audio_config.output_dim", self.audio_config.output_dim),
                             ("vision_config.out_hidden_size", self.vision_config.out_hidden_size)):
@@ -232,6 +238,16 @@ class OmniConfig:
         source = {key: value for key, value in self.source.items() if key not in ("talker_config", "token2wav_config")}
         source |= {"enable_audio_output": False} if self._is_whole else {}
         return OmniConfig(self.thinker_config, source=source)
+
+
+def read_config(cls: type, path: Path, advice: str) -> Any:
+    """A dataclass of this file's, or of speech_config.py's, from a JSON file of its own. Raises OmniError, which ends
+    with `advice` where the file is missing or no JSON object."""
+    data = read_json_object(path, advice)
+    try:
+        return _read(cls, data, "config")
+    except OmniError as error:
+        raise OmniError(f"{path}: {error}") from None
 
 
 def read_json_object(path: Path, advice: str) -> dict[str, Any]:

@@ -93,6 +93,12 @@ class BigVGANConfig:
         """240 in both releases: 24,000 samples a second from 100 mel frames."""
         return math.prod(self.upsample_rates)
 
+    def require_mel(self, mel: "MelConfig", where: str) -> None:
+        """Raises OmniError unless these are mels that the network reads."""
+        require(mel.hop == self.samples_per_frame and mel.bins == self.mel_dim, where,
+                f"hop {mel.hop} and bins {mel.bins} must be {self.samples_per_frame} and {self.mel_dim}, as the "
+                "checkpoint's vocoder has them")
+
 
 @dataclasses.dataclass(frozen=True)
 class MelConfig:
@@ -161,6 +167,18 @@ class CodecEncoderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CodecConfig:
+    """What `codec_encoder.json` beside a checkpoint says: the encoder's sizes, and the mels that it was trained on."""
+
+    encoder: CodecEncoderConfig
+    mel: MelConfig
+
+    def __post_init__(self):
+        require(self.encoder.mel_dim == self.mel.bins, "codec_encoder",
+                f"mel_dim {self.encoder.mel_dim} of encoder and bins {self.mel.bins} of mel must be one number")
+
+
+@dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
     """What judges the vocoder in training: HiFi-GAN's multi-period and UnivNet's multi-resolution discriminators.
 
@@ -202,3 +220,8 @@ class Token2WavConfig:
     @property
     def codes_per_block(self) -> int:
         return self.dit_config.block_size // self.dit_config.repeats
+
+    @property
+    def mel(self) -> MelConfig:
+        """What mels these networks take, unless a codec encoder beside the checkpoint says more."""
+        return MelConfig(hop=self.bigvgan_config.samples_per_frame, bins=self.bigvgan_config.mel_dim)

@@ -10,12 +10,12 @@ Example:
   python -m tools.speakers qwen-7b --write spk_dict.pt                      # or a .safetensors
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from omni_jax import OmniError
 from omni_jax.weights import find_speakers, is_store, read_speakers, write_speakers
+from omni_jax.weights.files import whole_file
 from omni_jax.weights.speakers import Speaker
 from tools._cli import parser, run
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     before = find_speakers(directory)
     speakers = _changed(before, arguments)
     if speakers != before:
-        _replace(beside_weights(directory), speakers)
+        replace_speakers(directory, speakers)
     if arguments.write:
         _write_new(arguments.write, speakers)
     return {"directory": str(directory), "speakers": [_described(name, voice) for name, voice in speakers.items()]}
@@ -42,15 +42,21 @@ def beside_weights(directory: Path) -> Path:
     return found[0] if found else directory / ("speakers.safetensors" if is_store(directory) else "spk_dict.pt")
 
 
+def replace_speakers(directory: Path, speakers: dict[str, Speaker]) -> None:
+    """Writes a checkpoint's voices anew, whole or not at all."""
+    with whole_file(beside_weights(directory)) as partial:
+        write_speakers(partial, speakers)
+
+
 def _changed(before: dict[str, Speaker], arguments: Any) -> dict[str, Speaker]:
     """The voices after copying, adding and removing, in this order. Raises OmniError."""
     speakers = dict(before)
     for source, name in arguments.copy or ():
-        speakers[_new(name, speakers)] = speakers[_known(source, speakers)]
+        speakers[new_name(name, speakers)] = speakers[_known(source, speakers)]
     for path in arguments.add or ():
         others = read_speakers(path)
         for name in arguments.only or others:
-            speakers[_new(name, speakers)] = others[_known(name, others)]
+            speakers[new_name(name, speakers)] = others[_known(name, others)]
     for name in arguments.remove or ():
         del speakers[_known(name, speakers)]
     return speakers
@@ -62,7 +68,7 @@ def _known(name: str, speakers: dict[str, Speaker]) -> str:
     return name
 
 
-def _new(name: str, speakers: dict[str, Speaker]) -> str:
+def new_name(name: str, speakers: dict[str, Speaker]) -> str:
     if not name.strip():
         raise OmniError("a speaker's name is empty; give one")
     if name in speakers:
@@ -70,22 +76,13 @@ def _new(name: str, speakers: dict[str, Speaker]) -> str:
     return name
 
 
-def _replace(path: Path, speakers: dict[str, Speaker]) -> None:
-    """Writes a file anew, whole or not at all."""
-    partial = path.with_name(f".partial-{os.getpid()}.{path.name}")
-    try:
-        write_speakers(partial, speakers)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _write_new(path: Path, speakers: dict[str, Speaker]) -> None:
     if path.suffix not in (".pt", ".safetensors"):
         raise OmniError(f"--write {path}: must end with .pt or .safetensors")
     if path.exists() or not path.absolute().parent.is_dir():
         raise OmniError(f"--write {path}: exists already, or its directory does not; give another name")
-    _replace(path, speakers)
+    with whole_file(path) as partial:
+        write_speakers(partial, speakers)
 
 
 def _described(name: str, voice: Speaker) -> str:

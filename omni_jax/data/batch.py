@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,11 +64,22 @@ class Prompt:
 
 
 @dataclasses.dataclass(frozen=True)
+class Turn:
+    """A turn of the assistant's. `start`: where its text begins in the prompt; `end`: where its end mark stands;
+    `sound`: the item of its sound, None if it has none."""
+
+    start: int
+    end: int
+    sound: Mapping[str, Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Example:
     """One conversation to learn from. `learn`: bool [T], which tokens of the prompt the model is to write."""
 
     prompt: Prompt
     learn: np.ndarray
+    turns: tuple[Turn, ...] = ()
 
 
 class AudioBlocks(NamedTuple):

@@ -72,6 +72,17 @@ def render_example(conversation: Sequence[Mapping[str, Any]]) -> list[tuple[Segm
     return [(segment, learn) for learn, group in groups for segment in _merge([segment for segment, _ in group])]
 
 
+def spoken(conversation: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
+    """The sound of each assistant turn, as {"audio": source, …options}; None for one without. Raises OmniError."""
+    found: list[dict[str, Any] | None] = []
+    for index, (role, content) in enumerate(_messages(conversation)):
+        if role == "assistant":
+            sounds = [s for s in content if isinstance(s, MediaItem) and s.kind == "audio"]
+            require(len(sounds) <= 1, f"message {index}", "has several sounds; an assistant's turn is one recording")
+            found.append({"audio": sounds[0].source, **sounds[0].options} if sounds else None)
+    return found
+
+
 def _leading(messages: list[tuple[str, list[Segment]]]) -> list[Segment]:
     return [] if messages[0][0] == "system" else [f"<|im_start|>system\n{DEFAULT_SYSTEM}<|im_end|>\n"]
 
@@ -115,10 +126,10 @@ def _message(message: Any, where: str) -> tuple[str, list[Segment]]:
         return role, [_text(content, where)]
     if isinstance(content, (bytes, Mapping)) or not isinstance(content, Sequence):
         raise OmniError(f"{where}: content must be a text or a list of items, not a {type(content).__name__}")
-    return role, [_item(item, f"{where}, item {index}") for index, item in enumerate(content)]
+    return role, [_item(item, f"{where}, item {index}", role == "assistant") for index, item in enumerate(content)]
 
 
-def _item(item: Any, where: str) -> Segment:
+def _item(item: Any, where: str, says: bool) -> Segment:
     if isinstance(item, str):
         return _text(item, where)
     if not isinstance(item, Mapping):
@@ -129,6 +140,8 @@ def _item(item: Any, where: str) -> Segment:
             raise OmniError(f"{where}: a text item needs a string under text")
         return _text(item["text"], where)
     key = next((key for key in (kind, f"{kind}_url") if item.get(key) is not None), None)
+    if key is None and says and kind == "audio" and "codes" in item:  # speech to learn needs no file
+        return MediaItem(kind, None, {k: v for k, v in item.items() if k != "type"}, where)
     if key is None:
         raise OmniError(f"{where}: a {kind} item needs its file under {kind} or {kind}_url")
     source = item[key]

@@ -21,13 +21,13 @@ from omni_jax.data.audio import (
     time_range,
     to_waveform,
 )
-from omni_jax.data.batch import AudioClip, Example, MediaInfo, Picture, Prompt
-from omni_jax.data.chat_template import MediaItem, Segment, render, render_example, render_next
+from omni_jax.data.batch import AudioClip, Example, MediaInfo, Picture, Prompt, Turn
+from omni_jax.data.chat_template import MediaItem, Segment, render, render_example, render_next, spoken
 from omni_jax.data.image import frame_pairs, image_size, open_image, resize, to_rgb
 from omni_jax.data.sources import Source
 from omni_jax.data.tokenizer import Tokenizer
 from omni_jax.data.video import DEFAULT_FPS, VideoPlan, plan_video, read_frames
-from omni_jax.errors import OmniError
+from omni_jax.errors import OmniError, require
 
 SECONDS_PER_CHUNK = 2  # of sound and video that are interleaved at a time
 TOKEN_FIELDS = {
@@ -103,8 +103,9 @@ class Processor:
         context = self.config.thinker_config.text_config.max_position_embeddings
         limit = min(length or context, context)
         check_length(_draft(plans), limit, f"the length of {limit:,}")
-        learn = [np.full(len(plan.token_ids), learn) for plan, (_, learn) in zip(plans, pieces, strict=True)]
-        return Example(_built(plans), np.concatenate(learn))
+        learn = np.concatenate([np.full(len(plan.token_ids), learn)
+                                for plan, (_, learn) in zip(plans, pieces, strict=True)])
+        return Example(_built(plans), learn, _turns(learn, spoken(conversation)))
 
     def _plans(self, segments: list[Segment], use_audio: bool, fps_for_positions: str) -> list[_Planned]:
         _check_fps_for_positions(fps_for_positions, "fps_for_positions")
@@ -172,6 +173,16 @@ class Processor:
             tokens = _marked(ids.audio_start_token_id, tokens, ids.audio_end_token_id)
         tokens = _marked(ids.vision_start_token_id, tokens, ids.vision_end_token_id)
         return _Planned(tokens, (info, *sound), build)
+
+
+def _turns(learn: np.ndarray, sounds: Sequence[Mapping[str, Any] | None]) -> tuple[Turn, ...]:
+    """The assistant's turns, of which each is one stretch of what is learnt."""
+    edges = np.flatnonzero(np.diff(learn.astype(np.int8), prepend=0, append=0)).tolist()
+    stretches = list(zip(edges[::2], edges[1::2], strict=True))
+    if len(stretches) != len(sounds):
+        require(not any(sounds), "conversation", "the assistant shows media within a spoken turn; leave them out")
+        return ()
+    return tuple(Turn(start, end - 1, sound) for (start, end), sound in zip(stretches, sounds, strict=True))
 
 
 def _draft(plans: Sequence[_Planned]) -> Prompt:

@@ -114,21 +114,6 @@ def encode_speaker(synthesizer: Synthesizer, speaker: Speaker) -> jax.Array:
         return _voice(synthesizer.graphdef, synthesizer.params, speaker.cond, speaker.ref_mel)
 
 
-def check_codes(config: Token2WavConfig, codes: Any) -> np.ndarray:
-    """int32 [n] of what a caller gives as codes. Raises OmniError."""
-    codes = np.asarray(codes)
-    if codes.size == 0:
-        raise OmniError("codes: there are none; give at least one")
-    if codes.ndim != 1 or not np.issubdtype(codes.dtype, np.integer):
-        raise OmniError(f"codes: must be whole numbers [n], not {codes.dtype} {list(codes.shape)}")
-    rows = config.dit_config.codec_rows
-    wrong = np.flatnonzero((codes < 0) | (codes >= rows))
-    if wrong.size:
-        raise OmniError(f"codes: {codes[wrong[0]]} at place {wrong[0]} is outside 0..{rows - 1}"
-                        f"{f' (and {wrong.size - 1} more)' if wrong.size > 1 else ''}; leave out end marks")
-    return codes.astype(np.int32)
-
-
 def check_noise(config: Token2WavConfig, noise: Any, codes: np.ndarray) -> np.ndarray:
     """float32 [frames, M] of what a caller gives as noise for these codes. Raises OmniError."""
     noise = np.asarray(noise, np.float32)

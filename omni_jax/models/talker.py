@@ -30,6 +30,10 @@ class Talker(nnx.Module):
         """x [B, T, E], positions int32 [3, B, T], valid bool [B, T] -> final-norm hidden [B, T, D] and the cache."""
         return self.decoder(self.proj(x), positions, valid, cache)
 
+    def packed(self, x: jax.Array, positions: jax.Array, segments: jax.Array, remat: str = "none") -> jax.Array:
+        """x [B, T, E] -> final-norm hidden [B, T, D], without a cache: see Decoder.packed."""
+        return self.decoder.packed(self.proj(x), positions, segments, remat)
+
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] -> float32 [..., C]."""
         return self.codec_head(hidden, preferred=jnp.float32)

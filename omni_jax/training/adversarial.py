@@ -28,7 +28,7 @@ def vocoder(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch:
     given).
     """
     speech = run.speech
-    check_mel(config, speech.mel)
+    config.token2wav_config.bigvgan_config.require_mel(speech.mel, "speech.mel")
     require(run.dtype == "float32", "dtype", f"{run.dtype!r}: the vocoder learns in float32 only; set dtype=float32")
     frames = jnp.maximum(batch.frames, 1)  # an empty row is computed as one frame, and weighs nothing
     samples, pad = frames * speech.mel.hop, speech.mel.pad
@@ -70,14 +70,6 @@ def mel_distance(wave: jax.Array, said: jax.Array, frames: jax.Array, config: Me
     distance = jnp.abs(log_mel(instead, config) - log_mel(wave, config)).mean(-1)
     exist = jnp.arange(distance.shape[1]) < frames[:, None]
     return jnp.where(exist, distance, 0).sum(-1) / frames
-
-
-def check_mel(config: OmniConfig, mel: MelConfig) -> None:
-    """Raises OmniError unless mels are those that Token2Wav reads."""
-    vocoder = config.token2wav_config.bigvgan_config
-    require(mel.hop == vocoder.samples_per_frame and mel.bins == vocoder.mel_dim, "speech.mel",
-            f"hop {mel.hop} and bins {mel.bins} must be {vocoder.samples_per_frame} and {vocoder.mel_dim}, as the "
-            "checkpoint's vocoder has them")
 
 
 def _given(network: nnx.Module) -> nnx.Module:

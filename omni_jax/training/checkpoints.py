@@ -107,15 +107,17 @@ def read_trained(workdir: str | Path, step: int | None = None) -> tuple[TrainCon
 
 
 def _read_params(path: Path) -> dict[str, np.ndarray]:
-    """{path: float32 array} of a stored state's parameters; nothing else is read."""
-    learns = lambda name: name.startswith("params.")
+    """{path: float32 array} of a stored state's parameters, averaged where there are averages; nothing else is
+    read."""
     with ocp.PyTreeCheckpointer() as reader:
         stored = reader.metadata(path).item_metadata.tree
+        kind = "averages." if any(name.startswith("averages.") for name in stored) else "params."
+        learns = lambda name: name.startswith(kind)
         wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) if learns(name) else ocp.PLACEHOLDER
                   for name in stored}
         item = {name: leaf if learns(name) else ocp.PLACEHOLDER for name, leaf in stored.items()}
         found = reader.restore(path, ocp.args.PyTreeRestore(item=item, restore_args=wanted))
-    return {name.removeprefix("params.").replace(".", "/"): np.asarray(leaf)
+    return {name.removeprefix(kind).replace(".", "/"): np.asarray(leaf)
             for name, leaf in found.items() if learns(name)}
 
 

@@ -64,6 +64,13 @@ def revive(params: dict[str, jax.Array], memory: dict[str, jax.Array], seen: See
     return {**params, TABLE: table.at[to].set(new)}, {"usage": usage.at[to].set(jnp.where(moves, 1 / size, usage[to]))}
 
 
+def keep_codebook(params: dict[str, jax.Array], memory: dict[str, jax.Array], seen: Seen, step: jax.Array,
+                  run: TrainConfig) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
+    """`revive` after a step of several micro-batches (`seen` [A, …]), and how many codes are in use."""
+    params, memory = revive(params, memory, jax.tree.map(lambda x: x.sum(0), seen), step, run)
+    return params, memory, codebook_metrics(memory["usage"], run.speech.revive)
+
+
 def codebook_metrics(usage: jax.Array, least: float = 0.0) -> dict[str, jax.Array]:
     """float32 [] of a usage [V] (counts or shares): how many codes have a share above least / V, and the perplexity,
     V where all are used alike."""

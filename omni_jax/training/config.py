@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omni_jax.config import MelConfig
+from omni_jax.config import DiscriminatorConfig, MelConfig
 from omni_jax.errors import OmniError, require
 
 
@@ -48,7 +48,8 @@ class DataConfig:
 
     length: tokens of a row. pack: several conversations in a row, each seeing itself alone; else one a row, padded to
     the smallest of `lengths` (or to `length`). window: conversations that are packed together. workers: processes that
-    decode media (0: the training process does). max_broken: share of the examples that may be skipped as broken.
+    decode media (0: the training process does). speech_length: steps of a row of the Talker. max_broken: share
+    of the examples that may be skipped as broken.
     """
 
     train: tuple[Source, ...]
@@ -59,6 +60,7 @@ class DataConfig:
     window: int = 64
     media: MediaBudget = MediaBudget()
     workers: int = 0
+    speech_length: int = 4096
     use_audio_in_video: bool = False
     max_broken: float = 0.01
 
@@ -104,12 +106,18 @@ class LoraConfig:
 class SpeechConfig:
     """Training of the voice.
 
-    clip, reference: blocks of a clip to learn, and of the other stretch of its voice. drop: share of the rows trained
+    apart: share of the utterances whose speaker is drawn apart from what is said, though one is named. named: whether
+    named voices keep the checkpoint's speaker vectors, instead of those that the speaker encoder gives. clip,
+    reference: blocks of a clip to learn, and of the other stretch of its voice. drop: share of the rows trained
     without speaker, reference and codes, for guidance. commitment: weight of the encoder's distance to its codes.
     revive: usage, relative to uniform, below which a code counts as dead. beta: DPO's. text_weight: of the Thinker's
-    text loss beside the Talker's. mel_weight, match_weight: of the vocoder's L1 between mels and of feature matching.
+    text loss beside the Talker's. encoder_width, encoder_layers, encoder_ahead: of a codec encoder that is not beside
+    the checkpoint yet; the last are the blocks that each layer sees ahead. mel_weight, match_weight: of the vocoder's
+    L1 between mels and of feature matching.
     """
 
+    apart: float = 0.0
+    named: bool = False
     clip: int = 12
     reference: int = 12
     drop: float = 0.1
@@ -117,6 +125,10 @@ class SpeechConfig:
     revive: float = 0.01
     beta: float = 0.1
     text_weight: float = 0.0
+    encoder_width: int = 512
+    encoder_layers: int = 8
+    encoder_ahead: int = 0
+    discriminators: DiscriminatorConfig = dataclasses.field(default_factory=DiscriminatorConfig)
     mel: MelConfig = MelConfig()
     mel_weight: float = 45.0
     match_weight: float = 2.0
@@ -124,7 +136,10 @@ class SpeechConfig:
     def __post_init__(self):
         need = lambda condition, sentence: require(condition, "speech", sentence)
         need(self.clip >= 1 and self.reference >= 1, "clip and reference must be 1 block or more")
+        need(0 <= self.apart <= 1, f"apart {self.apart} must be a share of the utterances, from 0 to 1")
         need(0 <= self.drop < 1, f"drop {self.drop} must be a share of the rows, from 0 to below 1")
+        need(self.encoder_width >= 64 and self.encoder_width % 64 == 0 and self.encoder_layers >= 1,
+             f"encoder_width {self.encoder_width} must be a multiple of 64, and encoder_layers 1 or more")
         need(self.beta > 0, f"beta {self.beta} must be above 0")
         need(min(self.commitment, self.revive, self.text_weight, self.mel_weight, self.match_weight) >= 0,
              "commitment, revive, text_weight, mel_weight and match_weight must not be below 0")
@@ -139,8 +154,9 @@ class TrainConfig:
     of parameter paths that learn (`thinker/audio/proj/*`; see `fnmatch`); all others are frozen. lora: adapters, which
     then learn alone. batch_size: rows of a step over all devices, in `accumulate` equal parts. z_loss: weight of the
     squared log-normaliser of the logits. remat: what the backward pass computes again: "none", "dots" (all but matrix
-    products) or "full". dtype: of the computation; what learns is kept in float32. Every `*_every` is in steps;
-    `keep`: checkpoints kept.
+    products) or "full". dtype: of the computation; what learns is kept in float32. average: share that an exponential
+    average of what learns keeps at each step, as in 0.999 (0: none is kept); it is what is evaluated and
+    exported. Every `*_every` is in steps; `keep`: checkpoints kept.
     """
 
     model: str
@@ -159,6 +175,7 @@ class TrainConfig:
     z_loss: float = 0.0
     remat: str = "full"
     dtype: str = "bfloat16"
+    average: float = 0.0
     mesh: str | None = None
     seed: int = 0
     eval_every: int = 100
@@ -172,6 +189,7 @@ class TrainConfig:
              "steps, batch_size and accumulate must be 1 or more")
         need(self.batch_size % self.accumulate == 0,
              f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}")
+        need(0 <= self.average < 1, f"average {self.average} must lie from 0 to below 1")
         need(self.keep >= 1 and min(self.eval_batches, self.eval_every, self.checkpoint_every) >= 0,
              "keep must be 1 or more; eval_every, eval_batches and checkpoint_every 0 or more")
         need(self.remat in ("none", "dots", "full"), f"remat {self.remat!r} is not none, dots or full")

@@ -20,13 +20,13 @@ from absl import flags
 from grain.experimental import ThreadPrefetchDatasetIterator
 from tqdm import tqdm
 
-from omni_jax.data.batch import Example
 from omni_jax.data.processor import Processor
 from omni_jax.errors import OmniError, require
-from omni_jax.training.batch import TrainBatch
 from omni_jax.training.config import DataConfig, TrainConfig
+from omni_jax.training.forms import Form, form_of
 from omni_jax.training.manifests import Line, Manifest
-from omni_jax.training.packing import PER_ROW, budget, choose, cost, scores, to_batch
+from omni_jax.training.objectives import find
+from omni_jax.training.packing import Read, choose, scores
 
 STEPS_AHEAD = 2  # that wait ready while one trains
 READ_AHEAD = 8  # examples that wait ready, of each worker
@@ -38,21 +38,21 @@ Batches = ThreadPrefetchDatasetIterator  # next() -> Loaded; get_state() -> JSON
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """One step. `arrays`: TrainBatch with a leading axis [A]; `names`: of its examples (manifest:line); `counts`:
-    examples, tokens, learnt_tokens, and broken (skipped while it was made); `totals`: the same since the run began."""
+    """One step. `arrays`: a batch (see training.batch) with a leading axis [A]; `names`: of its examples
+    (manifest:line); `counts`: examples, tokens, learnt_tokens, and broken (skipped while it was made); `totals`: the
+    same since the run began."""
 
-    arrays: TrainBatch
+    arrays: Any
     names: tuple[str, ...]
     counts: dict[str, int]
     totals: dict[str, int]
 
 
 class Item(NamedTuple):
-    """What became of one line: an example and its cost, or the `problem` with it."""
+    """What became of one line: what was read, or the `problem` with it."""
 
     name: str
-    example: Example | None = None
-    cost: np.ndarray | None = None
+    read: Read | None = None
     problem: str = ""
 
 
@@ -92,9 +92,10 @@ class Steps(grain.DatasetIterator):
     def __init__(self, lines: grain.MapDataset, epoch: int, config: TrainConfig, processor: Processor, shards: int,
                  workers: int):
         super().__init__()
-        self._data, self._config, self._workers, self._epoch = config.data, processor.config, workers, epoch
+        self._data, self._workers, self._epoch = config.data, workers, epoch
+        self._form = form_of(find(config.objective).form, config, processor)
         self._parts, self._rows = config.accumulate, config.batch_size // config.accumulate // shards
-        self._stream = lines.map(functools.partial(read, processor=processor, data=config.data))
+        self._stream = lines.random_map(functools.partial(read, self._form), seed=config.seed)
         self._items: grain.DatasetIterator | None = None  # of the stream, from self._next on
         self._next, self._waiting, self._broken = 0, [], []  # waiting: (position, Item), the oldest first
         self._totals = dict.fromkeys(("examples", "tokens", "learnt_tokens", "broken"), 0)
@@ -120,14 +121,14 @@ class Steps(grain.DatasetIterator):
     def __next__(self) -> Loaded:
         before = dict(self._totals)
         self._refill()
-        alike = None if self._data.pack or not self._waiting else int(self._waiting[0][1].cost[0])
+        alike = None if self._data.pack or not self._waiting else int(self._waiting[0][1].read.cost[0])
         parts = [self._part(alike) for _ in range(self._parts)]
         items = [item for rows in parts for row in rows for item in row]
         if not items:
             raise StopIteration
         self._totals["examples"] += len(items)
-        self._totals["tokens"] += sum(len(item.example.learn) for item in items)
-        self._totals["learnt_tokens"] += sum(int(item.example.learn.sum()) for item in items)
+        self._totals["tokens"] += sum(item.read.tokens for item in items)
+        self._totals["learnt_tokens"] += sum(item.read.learnt for item in items)
         counts = {key: total - before[key] for key, total in self._totals.items()}
         return Loaded(self._arrays(parts), tuple(item.name for item in items), counts, dict(self._totals))
 
@@ -138,20 +139,21 @@ class Steps(grain.DatasetIterator):
 
     def _part(self, alike: int | None) -> list[list[Item]]:
         """The rows of one micro-batch, which share the budget of media."""
-        room, rows = budget(self._data), []
+        empty, each, rows = self._form.budget(), self._form.per_row, []
+        room = empty.copy()
         for _ in range(self._rows):
             self._refill()
-            room[:PER_ROW] = budget(self._data)[:PER_ROW]
-            costs = np.array([item.cost for _, item in self._waiting], int).reshape(-1, len(room))
+            room[:each] = empty[:each]
+            costs = np.array([item.read.cost for _, item in self._waiting], int).reshape(-1, len(room))
             chosen, room = choose(costs, room, scores(costs[:, 0], alike), len(costs) if self._data.pack else 1)
             rows.append([self._waiting[i][1] for i in chosen])
             self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in chosen]
         return rows
 
-    def _arrays(self, parts: Sequence[Sequence[Sequence[Item]]]) -> TrainBatch:
-        longest = max((item.cost[0] for rows in parts for row in rows for item in row), default=self._data.length)
+    def _arrays(self, parts: Sequence[Sequence[Sequence[Item]]]) -> Any:
+        longest = max((item.read.cost[0] for rows in parts for row in rows for item in row), default=self._data.length)
         length = self._data.length if self._data.pack else min(n for n in _lengths(self._data) if n >= longest)
-        batches = [to_batch([[item.example for item in row] for row in rows], length, self._config, self._data.media)
+        batches = [self._form.to_batch([[item.read.example for item in row] for row in rows], length)
                    for rows in parts]
         return jax.tree.map(lambda *arrays: np.stack(arrays), *batches)
 
@@ -184,11 +186,10 @@ class Steps(grain.DatasetIterator):
             self._items = None
 
 
-def read(line: Line, processor: Processor, data: DataConfig) -> Item:
+def read(form: Form, line: Line, rng: np.random.Generator) -> Item:
     """The example of one line, or what is wrong with it."""
     try:
-        example = processor.example(line.conversation(), data.use_audio_in_video, length=data.length)
-        return Item(line.name, example, cost(example.prompt, processor.config, data))
+        return Item(line.name, form.read(line, rng))
     except OmniError as error:
         return Item(line.name, problem=str(error))
     except Exception as error:  # one odd file must not end a run of days; too many of them will

@@ -10,7 +10,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.errors import OmniError
 from omni_jax.sharding import resolve
-from omni_jax.training.batch import TrainBatch
 
 
 class Shard(NamedTuple):
@@ -48,20 +47,13 @@ def shard_among(held: Mapping[int, Iterable[int]], process: int) -> Shard:
     return Shard(parts.index(own), len(parts), own)
 
 
-def put(batch: TrainBatch, mesh: Mesh, shard: Shard | None = None) -> TrainBatch:
-    """A batch [A, …] of this process's rows and media as arrays over the mesh, of all processes' together. shard: the
-    process's part; None: the whole."""
-    _, rows, length = batch.token_ids.shape
+def put(batch: Any, mesh: Mesh, shard: Shard | None = None) -> Any:
+    """A batch [A, …] (see training.batch) of this process's rows and media as arrays over the mesh, of all processes'
+    together. shard: the process's part; None: the whole."""
+    rows = jax.tree.leaves(batch)[0].shape[1]
     count = shard.count if shard else 1
     places = np.array([*(shard.rows if shard else range(rows)), rows * count])  # the last: padding, beyond the end
-    moved = lambda group: group._replace(destination=moved_to(places, group.destination, length))
-    batch = batch._replace(audio=tuple(map(moved, batch.audio)), vision=tuple(map(moved, batch.vision)))
-    return jax.tree.map(lambda x: _place(x, mesh, count), batch)
-
-
-def moved_to(places: np.ndarray, destination: np.ndarray, length: int) -> np.ndarray:
-    """Destinations row * length + token with the rows' places instead of the rows."""
-    return (places[destination // length] * length + destination % length).astype(np.int32)
+    return jax.tree.map(lambda x: _place(x, mesh, count), batch.moved(places))
 
 
 def _place(local: np.ndarray, mesh: Mesh, count: int) -> Any:

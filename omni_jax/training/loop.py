@@ -143,7 +143,7 @@ class Loop:
         """The objective over the held-out batches, by name; empty without any."""
         totals: dict[str, float] = {}
         for loaded in held_out_batches(self.plan.run, self.setup.processor, self.shard[:2]):
-            sums = self._eval_step(self.state.params, self.frozen, put(loaded.arrays, self.setup.mesh, self.shard))
+            sums = self._eval_step(self.state.best, self.frozen, put(loaded.arrays, self.setup.mesh, self.shard))
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         weight = totals.pop("weight", 0.0)

@@ -12,37 +12,120 @@ import jax.numpy as jnp
 
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
+from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker, insert
 from omni_jax.models.tmrope import position_ids
 from omni_jax.sharding import constrain
-from omni_jax.training.batch import TrainBatch
+from omni_jax.training import voice
+from omni_jax.training.adversarial import vocoder
+from omni_jax.training.batch import SpokenBatch, TalkerRows, TrainBatch
+from omni_jax.training.codebook import first_memory, keep_codebook
 from omni_jax.training.config import TrainConfig
-from omni_jax.training.losses import token_sums
+from omni_jax.training.losses import TokenLosses, token_losses
+from omni_jax.training.preference import preference_loss
 
 Sums = dict[str, jax.Array]
+FAR = 1 << 20  # above any rotary id
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """networks: the roots of the parameter tree that it needs. sums(models, config, run, batch): float32 [] each, of
-    which "loss" is minimised and "weight" divides them all."""
+    which "loss" is minimised and "weight" divides them all; arrays named "seen" are kept apart. form: what lines of a
+    manifest become (a name of `training.datasets.FORMS`). memory(config): arrays that are kept between steps.
+    settle(params, memory, seen, step, run): the parameters and the memory after a step's update, and more metrics;
+    `seen`: of all micro-batches, [A, …]."""
 
     networks: tuple[str, ...]
-    sums: Callable[[dict[str, Any], OmniConfig, TrainConfig, TrainBatch], Sums]
+    sums: Callable[[dict[str, Any], OmniConfig, TrainConfig, Any], dict[str, Any]]
+    form: str = "text"
+    memory: Callable[[OmniConfig], dict[str, jax.Array]] = lambda config: {}
+    settle: Callable[..., tuple[dict, dict, Sums]] = lambda params, memory, seen, step, run: (params, memory, {})
 
 
 def text(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> Sums:
     """Cross-entropy (nats) of what the assistant says, with PaLM's z-loss (arXiv 2204.02311, section 5)."""
     thinker = models["thinker"]
-    hidden = thinker_hidden(thinker, config, run, batch)
+    hidden, _ = thinker_hidden(thinker, config, run, batch)
     targets, weights = shifted(batch)
-    sums = token_sums(thinker.head, hidden, targets, weights)
+    return _cross_entropy(token_losses(thinker.head, hidden, targets).sums(weights), run, weights)
+
+
+def _cross_entropy(sums: TokenLosses, run: TrainConfig, weights: jax.Array) -> Sums:
     return {"loss": sums.loss + run.z_loss * sums.squared_normalizer, "cross_entropy": sums.loss,
             "accuracy": sums.right, "weight": weights.sum()}
 
 
-def thinker_hidden(thinker: Thinker, config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> jax.Array:
-    """The Thinker's final-norm hidden vectors [B, T, D] of packed rows."""
+def talker(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: SpokenBatch) -> Sums:
+    """Cross-entropy (nats) of the next codec id over multimodal contexts (paper, section 4.3, stages 1 and 3); with
+    run.speech.text_weight also of the text, where the Thinker learns too."""
+    hidden, words = spoken_hidden(models, config, run, batch)
+    losses = token_losses(models["talker"].codec_head, hidden, batch.speech.targets)
+    sums = _cross_entropy(losses.sums(batch.speech.weights), run, batch.speech.weights)
+    if not run.speech.text_weight:
+        return sums
+    targets, weights = shifted(batch.text)
+    text_sums = token_losses(models["thinker"].head, words, targets).sums(weights)
+    # By the codes' weight, as everything is divided by that: as much for each code as for each token.
+    share = sums["weight"] / jnp.maximum(weights.sum(), 1)
+    return sums | {"loss": sums["loss"] + run.speech.text_weight * share * text_sums.loss,
+                   "text_cross_entropy": share * text_sums.loss}
+
+
+def preference(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: SpokenBatch) -> Sums:
+    """Direct preference optimization of the Talker over pairs of utterances (paper, section 4.3, stage 2)."""
+    heard, positions, _ = _heard(models["thinker"], models["talker"], config, run, batch)
+    speech, likelihoods = batch.speech, []
+    for name in ("talker", "reference"):
+        model = models[name]
+        x = heard + _codes(model, speech)
+        hidden = model.packed(x, positions, speech.segments, run.remat)
+        losses = token_losses(model.codec_head, hidden, speech.targets).loss * speech.weights
+        likelihoods.append(-_by_utterance(losses, speech.segments))
+    pairs = _by_utterance(speech.weights, speech.segments)[:, ::2] > 0
+    return preference_loss(*likelihoods, pairs, run.speech.beta)
+
+
+def _by_utterance(values: jax.Array, segments: jax.Array) -> jax.Array:
+    """Sums [B, U] over each row's utterances, U even; an utterance has four steps or more."""
+    most = 2 * -(-segments.shape[1] // 8) + 1
+    return jax.vmap(lambda v, s: jax.ops.segment_sum(v, s, most))(values, segments)[:, 1:]
+
+
+def spoken_hidden(models: dict[str, Any], config: OmniConfig, run: TrainConfig,
+            batch: SpokenBatch) -> tuple[jax.Array, jax.Array]:
+    """The Talker's final-norm hidden vectors [B, S, D], and the Thinker's [B, T, E]."""
+    model = models["talker"]
+    heard, positions, words = _heard(models["thinker"], model, config, run, batch)
+    return model.packed(heard + _codes(model, batch.speech), positions, batch.speech.segments, run.remat), words
+
+
+def _codes(model: Talker, rows: TalkerRows) -> jax.Array:
+    return jnp.where(rows.code[..., None] >= 0, model.embed(jnp.maximum(rows.code, 0)), 0)
+
+
+def _heard(thinker: Thinker, talker: Talker, config: OmniConfig, run: TrainConfig,
+           batch: SpokenBatch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What the Talker hears at each step, codes aside [B, S, E], its rotary ids [3, B, S], and the Thinker's hidden
+    vectors [B, T, E]."""
+    rows, tokens = batch.speech, batch.text.token_ids
+    hidden, ids = thinker_hidden(thinker, config, run, batch.text)
+    media = jnp.isin(tokens, jnp.array(config.thinker_config.media_token_ids))
+    vectors = hidden + jnp.where(media[..., None], 0, thinker.embed(tokens))  # as inference.lockstep.hear
+    at = lambda x, index: jnp.take_along_axis(x, jnp.maximum(index, 0).reshape(*index.shape, *[1] * (x.ndim - 2)), 1)
+    heard = jnp.where(rows.source[..., None] >= 0, at(vectors, rows.source), 0)
+    heard = heard + jnp.where(rows.text[..., None] >= 0, thinker.embed(jnp.maximum(rows.text, 0)), 0)
+    # The greatest id so far of the same conversation: the later ones' maxima are kept apart by their numbers.
+    apart = batch.text.segments * FAR
+    greatest = jax.lax.cummax(ids.max(0) + apart, axis=1) - apart
+    own = jnp.stack([at(axis, rows.place) for axis in ids])
+    positions = jnp.where(rows.beyond > 0, at(greatest, rows.place) + rows.beyond, own)
+    return constrain(heard, "batch", None, None), positions, hidden
+
+
+def thinker_hidden(thinker: Thinker, config: OmniConfig, run: TrainConfig,
+                   batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
+    """The Thinker's final-norm hidden vectors [B, T, D] of packed rows, and its rotary ids [3, B, T]."""
     x = constrain(thinker.embed(batch.token_ids), "batch", None, None)
     for blocks in batch.audio:
         x = insert(x, thinker.audio(blocks.mel, blocks.frames, remat=run.remat), blocks.destination)
@@ -51,7 +134,8 @@ def thinker_hidden(thinker: Thinker, config: OmniConfig, run: TrainConfig, batch
     lengths = (batch.segments > 0).sum(-1)
     positions, _ = position_ids(config.thinker_config, batch.token_ids, lengths, batch.vision_grid,
                                 batch.seconds_per_grid, jnp.zeros_like(lengths), batch.segments)
-    return thinker.decoder.packed(constrain(x, "batch", None, None), positions, batch.segments, remat=run.remat)
+    x = thinker.decoder.packed(constrain(x, "batch", None, None), positions, batch.segments, remat=run.remat)
+    return x, positions
 
 
 def shifted(batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
@@ -61,7 +145,16 @@ def shifted(batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
     return following(batch.token_ids), jnp.where(same, following(batch.weights), 0)
 
 
-OBJECTIVES = {"text": Objective(("thinker",), text)}
+OBJECTIVES = {
+    "text": Objective(("thinker",), text),
+    "talker": Objective(("thinker", "talker"), talker, "spoken"),
+    "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
+    "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips",
+                       lambda config: first_memory(config.token2wav_config.dit_config), keep_codebook),
+    "flow": Objective(("token2wav", "speaker_encoder"), voice.flow, "clips"),
+    "distill": Objective(("token2wav", "codec_encoder"), voice.distill, "clips"),
+    "vocoder": Objective(("token2wav", "discriminators"), vocoder, "clips"),
+}
 
 
 def find(name: str) -> Objective:

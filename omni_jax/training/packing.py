@@ -6,6 +6,7 @@ of each class]. Tokens and pictures are limited in each row, the others in the m
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,15 @@ from omni_jax.training.batch import TrainBatch
 from omni_jax.training.config import DataConfig, MediaBudget
 
 PER_ROW = 2  # of a cost's numbers: tokens and pictures
+
+
+class Read(NamedTuple):
+    """An example (of some form: see forms.py), what it takes of a batch's room, and its tokens, all and learnt."""
+
+    example: Any
+    cost: np.ndarray
+    tokens: int
+    learnt: int
 
 
 def budget(data: DataConfig) -> np.ndarray:

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from omni_jax import sharding
@@ -13,9 +12,9 @@ from omni_jax.config import OmniConfig
 from omni_jax.data.processor import Processor
 from omni_jax.errors import OmniError
 from omni_jax.inference.loading import keep_compiled_programs
-from omni_jax.inference.networks import abstract_networks
 from omni_jax.training import lora, objectives
 from omni_jax.training.config import TrainConfig
+from omni_jax.training.networks import COPIES, apart, load_added, training_networks
 from omni_jax.training.optimizer import make_optimizer
 from omni_jax.training.parts import learning, split, typed
 from omni_jax.training.step import Params, Plan, TrainState, first_state, state_of
@@ -61,14 +60,15 @@ def prepare(run: TrainConfig) -> Setup:
 def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, AbstractParams, AbstractParams]:
     """(the static plan, what learns, what is frozen) of a run on a mesh. Raises OmniError."""
     objective = objectives.find(run.objective)
-    # Stacked on every platform: unlike a decode step's, these passes are long beside the copy of a layer's weights.
-    networks = abstract_networks(config, mesh, jnp.dtype(run.dtype), scanned=True, names=objective.networks)
+    networks = training_networks(config, run, mesh, objective.networks)
     if missing := set(objective.networks) - networks.keys():
         raise OmniError(f"{run.model}: has no {' and no '.join(sorted(missing))}; objective {run.objective!r} needs it")
     if run.lora:
         networks = lora.adapted(networks, run.lora, mesh)
     abstract = {name: tree for name, (_, tree) in networks.items()}
     learns = learning((path for path, _ in leaves(abstract)), ("*/lora/*",) if run.lora else run.train)
+    if copied := sorted(path for path in learns if path.split("/")[0] in COPIES):
+        raise OmniError(f"train: {copied[0]} is the copy that learning is measured by, and stays as it is")
     params, frozen = split(typed(abstract, learns, run.dtype), learns)
     learning(params, [pattern for pattern, _ in run.optimizer.rates], "optimizer.rates")
     graphdefs = {name: graphdef for name, (graphdef, _) in networks.items()}
@@ -84,8 +84,9 @@ def load(setup: Setup, progress: bool = False) -> tuple[TrainState, Params]:
 def load_params_of(setup: Setup, progress: bool = False) -> tuple[Params, Params]:
     """(what learns, what is frozen) as the run begins with them."""
     run, learnt = setup.plan.run, setup.abstract.params
-    wanted = lora.without({**learnt, **setup.frozen})
-    found = dict(leaves(load_params(run.model, setup.plan.config, nest(wanted), progress)))
+    own, added = apart(lora.without({**learnt, **setup.frozen}))
+    found = dict(leaves(load_params(run.model, setup.plan.config, nest(own), progress)))
+    found |= load_added(added, setup.plan, found)
     if setup.foreign:
         overlay(found, setup.foreign)
         for note in setup.foreign.notes if progress and jax.process_index() == 0 else ():

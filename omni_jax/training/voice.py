@@ -14,11 +14,10 @@ from omni_jax.inference.token2wav import block_noise
 from omni_jax.models.codec_encoder import nearest
 from omni_jax.models.dit import DiT
 from omni_jax.models.mel import log_mel
-from omni_jax.training.adversarial import check_mel
 from omni_jax.training.batch import ClipBatch
 from omni_jax.training.codebook import seen_codes
 from omni_jax.training.config import TrainConfig
-from omni_jax.training.losses import score_sums
+from omni_jax.training.losses import score_losses
 
 OTHER_DRAWS = 1 << 31  # beside those of a row's blocks, which are numbered from 0
 
@@ -73,7 +72,7 @@ def distill(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch:
     valid = (batch.codes >= 0) & (batch.codes < dit.config.sounds) & (of_codes(existing(batch, config), config) > 0)
     weights = valid.astype(jnp.float32)
     z = encoder(clip_mel(config, run, batch), batch.frames, remat=run.remat)
-    sums = score_sums(encoder.scores(z, sound_table(dit)), batch.codes, weights)
+    sums = score_losses(encoder.scores(z, sound_table(dit)), batch.codes).sums(weights)
     return {"loss": sums.loss, "accuracy": sums.right, "weight": weights.sum()}
 
 
@@ -112,7 +111,7 @@ def draw(run: TrainConfig, batch: ClipBatch, config: OmniConfig) -> Draws:
 
 def clip_mel(config: OmniConfig, run: TrainConfig, batch: ClipBatch) -> jax.Array:
     """float32 [B, n, T, M]."""
-    check_mel(config, run.speech.mel)
+    config.token2wav_config.bigvgan_config.require_mel(run.speech.mel, "speech.mel")
     mel = log_mel(batch.wave, run.speech.mel)
     return mel.reshape(*batch.codes.shape[:2], -1, mel.shape[-1])
 

@@ -18,6 +18,7 @@ COMPANIONS = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json",
     "special_tokens_map.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json",
     "generation_config.json", "chat_template.json", "chat_template.jinja", "LICENSE", "README.md",
+    "codec_encoder.json", "codec_encoder.safetensors", "speaker_encoder.safetensors",  # see beside.py
 )  # fmt: skip
 
 
@@ -49,6 +50,20 @@ def whole_directory(out: str | Path, needed: int = 0) -> Iterator[Path]:
         raise OmniError(f"{out}: could not be written ({error.strerror or error}); nothing was kept") from None
     finally:
         _remove(partial)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A file beside `path` to write: takes its place at the end, and is removed on any failure. Raises OmniError."""
+    path = Path(path).absolute()
+    partial = path.with_name(f".partial-{os.getpid()}.{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise OmniError(f"{path}: could not be written ({error.strerror or error}); nothing was changed") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def require_space(directory: Path, needed: int) -> None:

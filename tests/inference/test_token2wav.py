@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from omni_jax import OmniError
+from omni_jax.data.speech import check_codes
 from omni_jax.inference import token2wav
 from omni_jax.inference.schedule import Schedule
 from omni_jax.sharding import make_mesh
@@ -148,7 +149,7 @@ def test_calling_twice_changes_nothing():
 ])
 def test_bad_codes(codes, told):
     with pytest.raises(OmniError, match=told):
-        token2wav.check_codes(CONFIG, codes)
+        check_codes(codes, CONFIG.dit_config.codec_rows)
 
 
 def test_bad_speakers_and_noise():

@@ -39,7 +39,7 @@ def write_run(workdir, model, learnt, lora=None, steps=(4,), **changes):
     written = Checkpoints(workdir)
     for step in steps:
         params = {path: jnp.asarray(leaf) + (steps[-1] - step) for path, leaf in learnt.items()}
-        written.save(TrainState(jnp.int32(step), params, ()), {})
+        written.save(TrainState(jnp.int32(step), params, (), {}, {}), {})
     written.wait()
     written.close()
     return workdir

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from omni_jax import OmniError
-from omni_jax.training.feed import moved_to, shard_among
+from omni_jax.data.batch import AudioBlocks
+from omni_jax.training.batch import TrainBatch
+from omni_jax.training.feed import shard_among
 
 
 def test_rows_need_not_be_neighbours():
@@ -29,4 +31,6 @@ def test_hosts_that_share_some_rows(held):
 def test_destinations_follow_their_rows():
     places = np.array([2, 5, 8])  # two rows of a process among eight, and padding behind all
     given = np.array([0, 3, 10 + 4, 20])  # rows of ten tokens; 20 is padding
-    assert moved_to(places, given, 10).tolist() == [20, 23, 54, 80]
+    sound = AudioBlocks(np.zeros((1, 2, 4)), np.zeros((1, 2)), given.reshape(1, 2, 2))
+    batch = TrainBatch(np.zeros((1, 2, 10)), *[None] * 4, audio=(sound,), vision=())
+    assert batch.moved(places).audio[0].destination.ravel().tolist() == [20, 23, 54, 80]

@@ -1,0 +1,10 @@
+"""A new voice stack: codec encoder, code table, DiT and speaker encoder learn together.
+
+    python -m tools.train configs/codec_7b.py --workdir out/codec_7b
+
+No run of this size has been made, so the loss to expect is not known; tools.compile_report computes what it fits on.
+"""
+
+from configs.speech_stages import codec, released
+
+config = codec(released("7b"))

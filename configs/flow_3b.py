@@ -1,0 +1,10 @@
+"""The DiT alone, on codes that are given.
+
+    python -m tools.train configs/flow_3b.py --workdir out/flow_3b
+
+No run of this size has been made, so the loss to expect is not known; tools.compile_report computes what it fits on.
+"""
+
+from configs.speech_stages import flow, released
+
+config = flow(released("3b"))

@@ -1,0 +1,145 @@
+"""Rows of the Talker: teacher-forced, they are the steps that inference makes one by one."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from omni_jax import OmniError, sharding
+from omni_jax.data.batch import Example, Turn
+from omni_jax.inference.networks import abstract_networks
+from omni_jax.training.batch import SpokenBatch
+from omni_jax.training.config import DataConfig, MediaBudget, TrainConfig
+from omni_jax.training.objectives import preference, spoken_hidden, talker
+from omni_jax.training.packing import to_batch
+from omni_jax.training.utterances import talker_rows, utterances
+from omni_jax.weights import load_params
+
+CONVERSATIONS = [
+    [{"role": "user", "content": "Say something."}],
+    [{"role": "system", "content": "Speak."},
+     {"role": "user", "content": [{"type": "image", "image": np.full((56, 84, 3), 90, np.uint8)}, "What is it?",
+                                  {"type": "audio", "audio": np.sin(np.arange(9000) / 9).astype(np.float32)}]}],
+]
+MEDIA = MediaBudget(audio_blocks=3, frame_pairs=((4, 3),), pictures=2)
+
+
+@functools.cache
+def networks(directory, config):
+    """Thinker and Talker as training has them, on one device."""
+    mesh = sharding.make_mesh("")
+    abstract = abstract_networks(config, mesh, jnp.float32, scanned=True, names=("thinker", "talker"))
+    params = load_params(directory, config, {name: tree for name, (_, tree) in abstract.items()})
+    return {name: nnx.merge(graphdef, params[name]) for name, (graphdef, _) in abstract.items()}
+
+
+@pytest.fixture(scope="module")
+def said(talking):
+    """Conversations with the greedy replies and codes that the model gives."""
+    replies = [talking.generate(conversation, temperature=0.0, repetition_penalty=1.0, max_new_tokens=9, seed=1,
+                                talker_temperature=0.0, talker_repetition_penalty=1.0, talker_max_new_tokens=23,
+                                speaker="Ethan") for conversation in CONVERSATIONS]
+    return [example_of(talking, *said) for said in zip(CONVERSATIONS, replies, strict=True)]
+
+
+def example_of(omni, conversation, reply):
+    """The last token drawn stands for the end mark: both replies ran into their limit."""
+    prompt = omni.prompt(conversation)
+    assert len(reply.token_ids) == 9
+    read, end = len(prompt.token_ids), len(prompt.token_ids) + len(reply.token_ids) - 1
+    tokens = np.append(prompt.token_ids, reply.token_ids).astype(np.int32)
+    sound = {"audio": None, "codes": reply.codes.tolist(), "speaker": "Ethan"}
+    return Example(dataclasses.replace(prompt, token_ids=tokens), np.arange(end + 1) >= read, (Turn(read, end, sound),))
+
+
+def batch_of(rows, omni, pairs=False, length=224, steps=448):
+    """rows of examples -> SpokenBatch."""
+    draw = np.random.default_rng(0)
+    own = [[utterances(e, omni.config, omni.speakers, 0.0, pairs, draw) for e in row] for row in rows]
+    firsts = [np.cumsum([0, *(len(e.learn) for e in row)])[:-1] for row in rows]
+    placed = [list(zip(first.tolist(), u, strict=True)) for first, u in zip(firsts, own, strict=True)]
+    return SpokenBatch(to_batch(rows, length, omni.config, MEDIA), talker_rows(placed, steps, omni.config))
+
+
+RUN = TrainConfig("", DataConfig(()), dtype="float32", remat="none")
+
+
+def test_teacher_forced_codes_are_those_of_inference(talking, talking_7b, said):
+    """Greedy codes have the greatest logits of those that may be drawn, whatever shares the row."""
+    models, config = networks(talking_7b, talking.config), talking.config
+    batch = batch_of([said[::-1], said[:1]], talking)
+    hidden, _ = jax.jit(lambda batch: spoken_hidden(models, config, RUN, batch))(batch)
+    logits = np.array(models["talker"].logits(hidden))
+    never = np.arange(logits.shape[-1]) >= config.token2wav_config.dit_config.codec_rows
+    never[[config.talker_config.tts_codec_end_token_id, config.talker_config.tts_codec_pad_token_id]] = False
+    logits[..., never] = -np.inf
+    rows = batch.speech
+    codes = (rows.weights > 0) & (rows.targets != config.talker_config.tts_codec_end_token_id)
+    assert codes.sum() == 2 * len(said[0].turns[0].sound["codes"]) + len(said[1].turns[0].sound["codes"]) > 40
+    np.testing.assert_array_equal(logits.argmax(-1)[codes], rows.targets[codes])
+
+
+def test_a_wrong_step_is_seen(talking, talking_7b, said):
+    """The comparison above fails if a step's place, text or code is another."""
+    models, config = networks(talking_7b, talking.config), talking.config
+    batch = batch_of([said], talking)
+    right = spoken_hidden(models, config, RUN, batch)[0]
+    learnt = batch.speech.weights[0] > 0
+    for field in ("beyond", "text", "code", "source"):
+        other = getattr(batch.speech, field) + (batch.speech.weights > 0) * 3
+        moved = batch._replace(speech=batch.speech._replace(**{field: other}))
+        wrong = spoken_hidden(models, config, RUN, moved)[0]
+        assert np.abs(wrong - right)[0][learnt].max() > 1e-3, field
+
+
+def test_packed_equals_alone(talking, talking_7b, said):
+    models, config = networks(talking_7b, talking.config), talking.config
+    together = talker(models, config, RUN, batch_of([said], talking))
+    alone = [talker(models, config, RUN, batch_of([[example]], talking)) for example in said]
+    for name, value in together.items():
+        np.testing.assert_allclose(value, sum(each[name] for each in alone), rtol=2e-5, err_msg=name)
+
+
+def test_preference_starts_at_log_2(talking, talking_7b, said):
+    """The policy is the reference still; and the gradient raises what is better."""
+    config = talking.config
+    models = networks(talking_7b, config)
+    models |= {"reference": models["talker"]}
+    worse = {"worse": [7] * 5}
+    pairs = [dataclasses.replace(e, turns=tuple(dataclasses.replace(t, sound=t.sound | worse) for t in e.turns))
+             for e in said]
+    sums = preference(models, config, RUN, batch_of([pairs, pairs[:1]], talking, pairs=True))
+    assert sums["weight"] == 3
+    np.testing.assert_allclose(sums["loss"], 3 * np.log(2), rtol=1e-6)
+    better, = utterances(said[0], config, talking.speakers, 0, False, np.random.default_rng(0))
+    assert better.steps == said[0].turns[0].start + 2 + len(said[0].turns[0].sound["codes"])
+
+
+def test_speakers_are_drawn_apart_from_the_text(talking, said):
+    voices = lambda apart, sound: [utterances(
+        dataclasses.replace(said[0], turns=(dataclasses.replace(said[0].turns[0], sound=sound),)), talking.config,
+        talking.speakers, apart, False, np.random.default_rng(i))[0].voice for i in range(40)]
+    named = said[0].turns[0].sound
+    assert set(voices(0.0, named)) == {talking.speakers["Ethan"].bos_token}
+    for drawn in (voices(1.0, named), voices(0.0, {**named, "speaker": None})):
+        assert min(drawn.count(s.bos_token) for s in talking.speakers.values()) > 10
+
+
+@pytest.mark.parametrize(("sound", "said_of_it"), [
+    (None, "no spoken turn"), ({"audio": "a.wav"}, "a.wav: has no codes; make them with tools.make_codes"),
+    ({"codes": [1, 99999]}, "outside"), ({"codes": [0.5]}, "whole numbers"), ({"codes": []}, "there are none"),
+    ({"codes": [1], "speaker": "Nobody"}, "'Nobody' is unknown"), ({"codes": [1], "worse": None}, "has no worse"),
+])
+def test_speech_that_cannot_be_learnt(talking, said, sound, said_of_it):
+    example = dataclasses.replace(said[0], turns=(dataclasses.replace(said[0].turns[0], sound=sound),))
+    with pytest.raises(OmniError, match=said_of_it):
+        utterances(example, talking.config, talking.speakers, 0.0, "worse" in (sound or {}), np.random.default_rng(0))
+
+
+def test_a_checkpoint_without_speakers_is_told(talking, said):
+    with pytest.raises(OmniError, match="has no speakers"):
+        utterances(said[0], talking.config, {}, 0.0, False, np.random.default_rng(0))
