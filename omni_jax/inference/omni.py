@@ -135,9 +135,8 @@ class Omni:
         if options.return_audio is False or (isinstance(self.voices, str) and not wanted):
             return Request(options, sampling, limit, seeds, forced)
         voices = self._speaking_half()
-        name = voices.name(options.speaker)
-        speaking = voices.speaking(name, spoken, options, len(seeds))
-        return Request(options, sampling, limit, seeds, forced, speaking, name)
+        names = voices.names(options.speaker, len(seeds))
+        return Request(options, sampling, limit, seeds, forced, voices.speaking(names, spoken, options), names)
 
     def _speaking_half(self) -> Voices:
         if isinstance(self.voices, str):
@@ -206,7 +205,7 @@ class Omni:
         yield from text.flush()
 
     def _events(self, session: Session, request: Request) -> Iterator[Event]:
-        push = self._speaking_half().push(request.speaker, request.seeds, request.options.solve)
+        push = self._speaking_half().push(request.speakers, request.seeds, request.options.solve)
         return events(self.network, session, push)
 
     def chat(self, **options: Any) -> Any:

@@ -22,9 +22,10 @@ class Options:
     use_audio_in_video: hear the videos as well. fps_for_positions "nominal" gives videos the reference's 2 fps in
     TMRoPE instead of their true sampled rate. Sampling settings of the text left out are those of
     generation_config.json, else greedy.
-    return_audio: whether to speak; None: if the checkpoint can. speaker: a name of `Omni.speakers`; None: Chelsie, or
-    the first. talker_*: how codes are drawn (talker_temperature 0: greedy), and how many at most. solve: "block", which
-    streams, or "whole", the reference's solve of the whole clip, whose sound comes at the end.
+    return_audio: whether to speak; None: if the checkpoint can. speaker: a name of `Omni.speakers`, or a list of one a
+    row; None: Chelsie, or the first. talker_*: how codes are drawn (talker_temperature 0: greedy), and how many at
+    most. solve: "block", which streams, or "whole", the reference's solve of the whole clip, whose sound comes at the
+    end.
     reply_ids: the tokens of each row's reply, with its end mark, which the Thinker then says instead of its own (so the
     Talker speaks a given text); max_new_tokens and sampling settings of the text then count for nothing.
     """
@@ -36,7 +37,7 @@ class Options:
     top_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
-    speaker: str | None = None
+    speaker: str | Sequence[str | None] | None = None
     return_audio: bool | None = None
     talker_max_new_tokens: int = 4096
     talker_temperature: float = 0.9
@@ -64,7 +65,8 @@ class Options:
 @dataclasses.dataclass(frozen=True)
 class Request:
     """Options that have been checked. `limit`: of the tokens of a reply, one for all rows or int32 [B]; `seeds`:
-    uint32 [B]; `speaking`: None for text alone; `forced`: int32 [B, F], the tokens of given replies, padded."""
+    uint32 [B]; `forced`: int32 [B, F], the tokens of given replies, padded; `speaking`: None for text alone;
+    `speakers`: of each row."""
 
     options: Options
     sampling: Sampling
@@ -72,7 +74,7 @@ class Request:
     seeds: np.ndarray
     forced: np.ndarray | None
     speaking: Speaking | None = None
-    speaker: str = ""
+    speakers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
