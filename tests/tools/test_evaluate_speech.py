@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 import omni_jax
 from omni_jax import OmniError
@@ -13,7 +14,6 @@ from omni_jax.training.config import Source
 from omni_jax.training.spoken import Transcript
 from tools import evaluate
 from tools._examples import read
-from tools._sound import write_wav
 
 HERE = __name__
 heard_lengths: list[int] = []
@@ -45,7 +45,7 @@ LISTENERS = ["--recogniser", f"{HERE}:hears_hi", "--voice-encoder", f"{HERE}:lou
 @pytest.fixture
 def run(tmp_path, talking, monkeypatch):
     monkeypatch.setattr(omni_jax, "load", lambda *_, speech, **__: talking if speech else pytest.fail("no speech"))
-    write_wav(tmp_path / "voice.wav", 0.1 * np.ones(24_000, np.float32))
+    soundfile.write(tmp_path / "voice.wav", 0.1 * np.ones(16_000, np.float32), 16_000)
 
     def evaluated(*words, lines=LINES):
         manifest = tmp_path / "manifest.jsonl"
