@@ -49,6 +49,15 @@ def read(source: Source, metrics: Sequence[str] = (), system: str | None = None,
     return list(examples.values()), broken
 
 
+def check_broken(broken: dict[str, str], count: int, most: float) -> None:
+    """Raises OmniError if more than a share `most` of `count` examples is broken: {where: sentence}."""
+    if len(broken) > most * count:
+        shown = "; ".join(f"{where}: {sentence}" for where, sentence in list(broken.items())[:3])
+        more = "; …" if len(broken) > 3 else ""
+        raise OmniError(f"{len(broken)} of {count} examples are broken, more than --max-broken {most} allows: "
+                        f"{shown}{more}")
+
+
 def check_metrics(names: Sequence[str]) -> None:
     """Raises OmniError for an unknown metric, with the nearest."""
     for name in names:

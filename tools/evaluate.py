@@ -19,7 +19,6 @@ Metrics (definitions: omni_jax/training/metrics.py): {names}.
 
 import argparse
 import dataclasses
-import hashlib
 import math
 import os
 import sys
@@ -45,8 +44,8 @@ from omni_jax.training.metrics import METRICS, Answer, summary
 from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar
 from tools import _cli
-from tools._examples import Example, check_metrics, read
-from tools._results import Results
+from tools._examples import Example, check_broken, check_metrics, read
+from tools._results import Results, digest
 from tools._speaking import (
     SPECS,
     VOICE_SPECS,
@@ -125,7 +124,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     source = Source(arguments.manifest, form=arguments.form)
     examples, broken = read(source, arguments.metrics, arguments.system, arguments.limit, arguments.say)
     count = len(examples) + len(broken)
-    _check_broken(broken, count, arguments.max_broken)
+    check_broken(broken, count, arguments.max_broken)
     listeners = _listeners(arguments, examples)
     results = Results(arguments.out, _settings(arguments))
     try:
@@ -134,7 +133,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
             results.add(line)
             if "error" in line:
                 broken[f"id {line['id']}"] = line["error"]
-                _check_broken(broken, count, arguments.max_broken)
+                check_broken(broken, count, arguments.max_broken)
     finally:
         results.close()
     statistics = defaultdict(list)
@@ -148,23 +147,13 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What results depend on."""
-    with open(arguments.manifest, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     names = ("form", "max_new_tokens", "system", "use_audio_in_video", "dtype")
     # What was not given is left out: results from before there was such a setting can be gone on with.
     spoken = {"say": arguments.say or None, **talker_options(arguments),
               **{name: getattr(arguments, name) for name in ("recogniser", "voice_encoder", "speaker", "seed")}}
-    return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest, "metrics": list(arguments.metrics),
-            **{name: getattr(arguments, name) for name in names},
+    return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest(arguments.manifest),
+            "metrics": list(arguments.metrics), **{name: getattr(arguments, name) for name in names},
             **{name: value for name, value in spoken.items() if value is not None}}
-
-
-def _check_broken(broken: dict[str, str], count: int, most: float) -> None:
-    if len(broken) > most * count:
-        shown = "; ".join(f"{where}: {sentence}" for where, sentence in list(broken.items())[:3])
-        more = "; …" if len(broken) > 3 else ""
-        raise OmniError(f"{len(broken)} of {count} examples are broken, more than --max-broken {most} allows: "
-                        f"{shown}{more}")
 
 
 def _listeners(arguments: argparse.Namespace, examples: Sequence[Example]) -> Listeners:

@@ -122,7 +122,7 @@ def test_two_processes_train_as_one(speech, tmp_path, objective):
 @pytest.mark.parametrize(("objective", "fields", "said"), [
     ("preference", {"train": ("talker/*", "reference/*")}, "stays as it is"),
     ("flow", {"train": ("codec_encoder/*",)}, "no parameter fits"),
-    ("codec", {"speech": "wrong mel"}, "speech.mel"),
+    ("codec", {"speech": "wrong mel"}, "must be one number"),
 ])
 def test_runs_that_cannot_be(speech, objective, fields, said):
     run = speech_run(objective, *speech)
