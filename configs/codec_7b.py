@@ -5,6 +5,6 @@
 No run of this size has been made, so the loss to expect is not known; tools.compile_report computes what it fits on.
 """
 
-from configs.speech_stages import released, codec
+from configs.speech_stages import codec, released
 
 config = codec(released("7b"))

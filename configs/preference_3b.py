@@ -5,6 +5,6 @@
 No run of this size has been made, so the loss to expect is not known; tools.compile_report computes what it fits on.
 """
 
-from configs.speech_stages import released, preference
+from configs.speech_stages import preference, released
 
 config = preference(released("3b"))

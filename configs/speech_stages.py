@@ -51,7 +51,8 @@ def vocoder(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
 
 def distill(start: TrainConfig, rate: float = 3e-4) -> TrainConfig:
     """The codec encoder alone: it learns to read the codes that a frozen Token2Wav has spoken."""
-    return with_fields(start, {"objective": "distill", "train": ENCODER, "optimizer.learning_rate": rate, "average": 0.999})
+    return with_fields(start, {"objective": "distill", "train": ENCODER, "optimizer.learning_rate": rate,
+                               "average": 0.999})
 
 
 def talker(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:

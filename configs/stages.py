@@ -65,8 +65,9 @@ def everything(start: TrainConfig, rate: float = 5e-5) -> TrainConfig:
 
 def longer(start: TrainConfig, rate: float = 2e-5) -> TrainConfig:
     """Stage 3: the same at four times the length."""
-    return with_fields(everything(start, rate), {"data.length": 4 * start.data.length, "batch_size": start.batch_size // 4,
-                                         "accumulate": max(1, start.accumulate // 4)})
+    return with_fields(everything(start, rate), {
+        "data.length": 4 * start.data.length, "batch_size": start.batch_size // 4,
+        "accumulate": max(1, start.accumulate // 4)})
 
 
 def tuning(start: TrainConfig, rate: float = 1e-5) -> TrainConfig:

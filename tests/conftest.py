@@ -11,16 +11,32 @@ os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import gc
+from pathlib import Path
+
 import jax
 import pytest
 
 import omni_jax
 from tests import tiny
 
+MOST_MAPPINGS = 16_000
+
 
 def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_mappings():
+    """Compiled programs are mapped into memory, tens of mappings each, and Linux allows a process 65,530 in all: a
+    whole suite's would exceed them, and then the next one crashes. So they are dropped now and then."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

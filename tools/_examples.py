@@ -18,31 +18,44 @@ from omni_jax.training.texts import LETTERS
 @dataclasses.dataclass(frozen=True)
 class Example:
     """question: the messages before the reply. answer: what is known of the right one. size: (width, height) of the
-    picture on which its boxes were drawn, None: as the model sees it."""
+    picture on which its boxes were drawn, None: as the model sees it. speaker: named for the reply."""
 
     id: str
     question: tuple[dict[str, Any], ...]
     answer: Answer
     metrics: tuple[str, ...]
     size: tuple[float, float] | None = None
+    speaker: str | None = None
 
 
 def read(source: Source, metrics: Sequence[str] = (), system: str | None = None,
-         limit: int | None = None) -> tuple[list[Example], dict[str, str]]:
+         limit: int | None = None, say: bool = False) -> tuple[list[Example], dict[str, str]]:
     """The first `limit` examples of a manifest, and what is wrong with those that cannot be used: {where: sentence}.
 
-    metrics: instead of those that the lines name. system: of conversations without a system message. Raises OmniError.
+    metrics: instead of those that the lines name. system: of conversations without a system message. say: the
+    first reference is to be said as the reply, which judges nobody's words. Raises OmniError.
     """
     examples: dict[str, Example] = {}
     broken: dict[str, str] = {}
     for line in itertools.islice(Manifest(source), limit):
         try:
             example = _example(line, tuple(metrics), system)
+            if say:
+                _check_said(example)
             require(example.id not in examples, f"id {example.id}", "stands twice; give each line its own")
             examples[example.id] = example
         except OmniError as error:
             broken[line.name] = str(error)
     return list(examples.values()), broken
+
+
+def check_broken(broken: dict[str, str], count: int, most: float) -> None:
+    """Raises OmniError if more than a share `most` of `count` examples is broken: {where: sentence}."""
+    if len(broken) > most * count:
+        shown = "; ".join(f"{where}: {sentence}" for where, sentence in list(broken.items())[:3])
+        more = "; …" if len(broken) > 3 else ""
+        raise OmniError(f"{len(broken)} of {count} examples are broken, more than --max-broken {most} allows: "
+                        f"{shown}{more}")
 
 
 def check_metrics(names: Sequence[str]) -> None:
@@ -57,26 +70,34 @@ def _example(line: Line, metrics: tuple[str, ...], system: str | None) -> Exampl
     messages, record = line.conversation(), line.record()
     chat_template.validate(messages)
     fields = record if isinstance(record, dict) else {}
-    reference = _text(messages.pop()) if messages[-1]["role"] == "assistant" else None
+    last = messages.pop() if messages[-1]["role"] == "assistant" else None
     require(bool(messages), "messages", "hold no question before the assistant's reply")
     if system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
-    answer = _answer(fields, reference)
+    reference, sound = (None, {}) if last is None else (text_of(last), sound_of(last))
+    answer = _answer(fields, reference, sound)
     size = None if fields.get("size") is None else _numbers(fields["size"], (2,), "size")
     require(size is None or min(size) > 0, "size", "must be the width and height of a picture in pixels")
     wanted = metrics or _strings(fields, "metric") or (("choice",) if answer.choices else ("exact",))
     check_metrics(wanted)
     _try(answer, wanted)
     name = fields.get("id", line.name.rpartition(":")[2])
-    return Example(str(name), tuple(messages), answer, wanted, size)
+    return Example(str(name), tuple(map(unspoken, messages)), answer, wanted, size, sound.get("speaker"))
 
 
-def _answer(fields: dict[str, Any], reference: str | None) -> Answer:
+def _check_said(example: Example) -> None:
+    for name in example.metrics:
+        require(METRICS[name].needs != "reply", name, "judges the model's own words, which --say replaces; drop either")
+    require(bool(example.answer.references), "--say", "wants a last message by the assistant, or answers")
+
+
+def _answer(fields: dict[str, Any], reference: str | None, sound: dict[str, Any]) -> Answer:
     references = _strings(fields, "answers") or (() if reference is None else (reference,))
     choices = _strings(fields, "choices")
     require(len(choices) <= len(LETTERS), "choices", f"are more than {len(LETTERS)}")
     return Answer(references=references, choices=choices, boxes=_boxes(fields) or tuple(parse_boxes(reference or "")),
-                  tolerance=_numbers(fields.get("tolerance", 0), (), "tolerance"))
+                  tolerance=_numbers(fields.get("tolerance", 0), (), "tolerance"),
+                  recording=sound.get("audio", ""))
 
 
 def _try(answer: Answer, metrics: Sequence[str]) -> None:
@@ -89,12 +110,31 @@ def _try(answer: Answer, metrics: Sequence[str]) -> None:
         METRICS[name].statistics(tried)
 
 
-def _text(message: dict[str, Any]) -> str:
+def text_of(message: dict[str, Any]) -> str:
+    """The text of a turn; a spoken one has its sound beside it."""
     content = message["content"]
     if isinstance(content, str):
         return content
     texts = [item if isinstance(item, str) else item.get("text") for item in content]
-    return "".join(text for text in texts if isinstance(text, str))  # spoken replies have their sound beside the text
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def sound_of(message: dict[str, Any]) -> dict[str, Any]:
+    """The item of a turn's sound; empty if it has none."""
+    content = message["content"]
+    return next((item for item in content if _is_sound(item)), {}) if not isinstance(content, str) else {}
+
+
+def unspoken(message: dict[str, Any]) -> dict[str, Any]:
+    """A turn without the sound of an assistant, which is speech to learn and not to hear."""
+    if message["role"] != "assistant" or isinstance(message["content"], str):
+        return message
+    return {**message, "content": [item for item in message["content"] if not _is_sound(item)]}
+
+
+def _is_sound(item: Any) -> bool:
+    named = isinstance(item, dict) and item.keys() & {"audio", "audio_url", "codes"}
+    return bool(named) and item.get("type", "audio") in ("audio", "audio_url")
 
 
 def _strings(fields: dict[str, Any], field: str) -> tuple[str, ...]:

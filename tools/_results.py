@@ -1,5 +1,6 @@
 """The file of an evaluation's results: a line of settings, then a line per example, written as they come."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -46,6 +47,12 @@ class Results:
     def close(self) -> None:
         if self._file:
             self._file.close()
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _whole_lines(path: str) -> list[bytes]:

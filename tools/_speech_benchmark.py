@@ -41,7 +41,7 @@ def talker(omni: Omni, reference: Any) -> Iterator[Job]:
     """Greedy codes of one row when the Thinker is done, each from the one before and the cache."""
     prompt = Prompt(np.random.default_rng(0).integers(0, 256, TALKER_CONTEXT, dtype=np.int32), (), (), ())
     ours = endless(omni)
-    never = ours.voices.speaking(_speaker(omni), Sampling(), Options(talker_max_new_tokens=4 * TALKER_STEPS), 1)
+    never = ours.voices.speaking([_speaker(omni)], Sampling(), Options(talker_max_new_tokens=4 * TALKER_STEPS))
     session = generation.begin(ours.network, collate([prompt], omni.config), Sampling(), np.array([2], np.int32),
                                np.zeros(1, np.uint32), speaking=never)
     stream.speak(ours.network, session, 2)  # the Thinker's two tokens, and two codes

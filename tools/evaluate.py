@@ -3,26 +3,29 @@
     python -m tools.evaluate --model M --manifest questions.jsonl                     # the metrics that its lines name
     python -m tools.evaluate --model M --manifest speech.jsonl --metrics wer,cer --out results.jsonl   # again: goes on
     python -m tools.evaluate --model M --manifest held_out.jsonl --metrics perplexity --mesh fsdp=2,model=4 --json
+    python -m tools.evaluate --model M --manifest speech.jsonl --metrics speech_wer,pause_error,ended --say \\
+        --recogniser whisper:faster-whisper-large-v3 --wavs heard      # the Talker, saying the references
 
 A line: {"messages": [{"role": "user", "content": …}, …, {"role": "assistant", "content": the reference}]} and, where
 wanted, "id", "metric": a name or a list, "answers": all references that count, "choices": of which the reference is one
 (its letter or text), "boxes": [[x1, y1, x2, y2], …] (left out: those in the reference) and "size": [width, height] of
 the picture that they were drawn on (left out: their pixels are those of the picture as the model sees it, resized),
 "tolerance": of a number, relative. Paths of media count from the manifest. Replies are greedy, without a repetition
-penalty.
+penalty, and spoken where a metric listens: the reply by a line's own speaker, {"type": "audio", "audio": a recording of
+the voice, "speaker": name} in its last message, else by --speaker.
 
 Metrics (definitions: omni_jax/training/metrics.py): {names}.
 """
 
 import argparse
 import dataclasses
-import hashlib
 import math
 import os
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,22 +33,47 @@ import numpy as np
 import omni_jax
 from omni_jax import Omni, OmniError
 from omni_jax.data.batch import Prompt
+from omni_jax.data.sources import resolve
 from omni_jax.errors import require
 from omni_jax.inference.likelihood import answered, log_likelihoods
-from omni_jax.inference.replies import Options
+from omni_jax.inference.replies import Options, Reply
 from omni_jax.inference.sampling import row_seeds
 from omni_jax.training.boxes import scaled
 from omni_jax.training.config import Source
-from omni_jax.training.metrics import METRICS, summary
+from omni_jax.training.metrics import METRICS, Answer, summary
 from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar
 from tools import _cli
-from tools._examples import Example, check_metrics, read
-from tools._results import Results
+from tools._examples import Example, check_broken, check_metrics, read
+from tools._results import Results, digest
+from tools._speaking import (
+    SPECS,
+    VOICE_SPECS,
+    Listeners,
+    add_talker_options,
+    ended,
+    find_listeners,
+    keep_sound,
+    sounds_directory,
+    talker_options,
+)
 
 WINDOW = 4  # batches whose prompts are held at a time, to be put together by their lengths
-GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "return_audio": False}
+GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
 Prepared = tuple[Example, Prompt]
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """How replies are asked for and listened to. speaker: of lines that name none; say: the references are given as the
+    replies; wavs: where speech is kept."""
+
+    options: Options
+    speaker: str | None
+    seed: int
+    say: bool
+    listeners: Listeners
+    wavs: Path | None
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -62,6 +90,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser.add_argument("--use-audio-in-video", action="store_true", help="hear the videos as well")
     parser.add_argument("--out", metavar="FILE", help="a JSON line per example; if it exists, what it lacks is done")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples")
+    parser.add_argument("--say", action="store_true",
+                        help="the references are said as the replies, so that speech alone is judged")
+    parser.add_argument("--recogniser", metavar="SPEC", help=f"what writes down the speech: {SPECS}")
+    parser.add_argument("--voice-encoder", metavar="SPEC", help=f"for speaker_similarity: {VOICE_SPECS}")
+    add_talker_options(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="of the codes of speech (0)")
+    parser.add_argument("--wavs", metavar="DIR", help="keep the speech there")
     parser.add_argument("--max-broken", type=float, default=0.01, metavar="X",
                         help="share of the examples that may be broken (0.01)")
     parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
@@ -77,7 +112,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 
 def _check(arguments: argparse.Namespace) -> None:
     check_metrics(arguments.metrics)
-    for name in ("batch", "max_new_tokens", "limit"):
+    for name in ("batch", "max_new_tokens", "limit", "talker_max_new_tokens"):
         value = getattr(arguments, name)
         require(value is None or value >= 1, f"--{name.replace('_', '-')}", f"{value} must be 1 or more")
     require(0 <= arguments.max_broken <= 1, "--max-broken", f"{arguments.max_broken} must lie from 0 to 1")
@@ -87,17 +122,18 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Reads, answers what is not answered yet, and sums up."""
     started = time.perf_counter()
     source = Source(arguments.manifest, form=arguments.form)
-    examples, broken = read(source, arguments.metrics, arguments.system, arguments.limit)
+    examples, broken = read(source, arguments.metrics, arguments.system, arguments.limit, arguments.say)
     count = len(examples) + len(broken)
-    _check_broken(broken, count, arguments.max_broken)
+    check_broken(broken, count, arguments.max_broken)
+    listeners = _listeners(arguments, examples)
     results = Results(arguments.out, _settings(arguments))
     try:
         todo = [example for example in examples if example.id not in results.lines]
-        for line in _answers(arguments, todo) if todo else ():
+        for line in _answers(arguments, todo, listeners) if todo else ():
             results.add(line)
             if "error" in line:
                 broken[f"id {line['id']}"] = line["error"]
-                _check_broken(broken, count, arguments.max_broken)
+                check_broken(broken, count, arguments.max_broken)
     finally:
         results.close()
     statistics = defaultdict(list)
@@ -111,47 +147,60 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What results depend on."""
-    with open(arguments.manifest, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     names = ("form", "max_new_tokens", "system", "use_audio_in_video", "dtype")
-    return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest, "metrics": list(arguments.metrics),
-            **{name: getattr(arguments, name) for name in names}}
+    # What was not given is left out: results from before there was such a setting can be gone on with.
+    spoken = {"say": arguments.say or None, **talker_options(arguments),
+              **{name: getattr(arguments, name) for name in ("recogniser", "voice_encoder", "speaker", "seed")}}
+    return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest(arguments.manifest),
+            "metrics": list(arguments.metrics), **{name: getattr(arguments, name) for name in names},
+            **{name: value for name, value in spoken.items() if value is not None}}
 
 
-def _check_broken(broken: dict[str, str], count: int, most: float) -> None:
-    if len(broken) > most * count:
-        shown = "; ".join(f"{where}: {sentence}" for where, sentence in list(broken.items())[:3])
-        more = "; …" if len(broken) > 3 else ""
-        raise OmniError(f"{len(broken)} of {count} examples are broken, more than --max-broken {most} allows: "
-                        f"{shown}{more}")
+def _listeners(arguments: argparse.Namespace, examples: Sequence[Example]) -> Listeners:
+    """Those that the metrics want. Raises OmniError if one is missing."""
+    wanted = {METRICS[name].listener: name for example in examples for name in example.metrics}
+    for kind, specs in (("recogniser", SPECS), ("voice_encoder", VOICE_SPECS)):
+        require(kind not in wanted or getattr(arguments, kind) is not None, wanted.get(kind, ""),
+                f"wants --{kind.replace('_', '-')} {specs}")
+    return find_listeners(arguments.recogniser, arguments.voice_encoder if "voice_encoder" in wanted else None)
 
 
-def _answers(arguments: argparse.Namespace, todo: Sequence[Example]) -> Iterator[dict[str, Any]]:
+def _answers(arguments: argparse.Namespace, todo: Sequence[Example], listeners: Listeners) -> Iterator[dict[str, Any]]:
     """Lines of results as they are ready, in the order of the manifest but for sorting inside a window."""
     shown = sys.stderr.isatty()
-    omni = omni_jax.load(arguments.model, mesh=arguments.mesh, dtype=arguments.dtype, speech=False, progress=shown)
+    speech = any("speech" in _needs(example) for example in todo)
+    wavs = sounds_directory("--wavs", arguments.wavs)
+    omni = omni_jax.load(arguments.model, mesh=arguments.mesh, dtype=arguments.dtype, speech=speech, progress=shown)
+    options = Options(max_new_tokens=arguments.max_new_tokens, **talker_options(arguments), **GREEDY)
+    checked = dataclasses.replace(options, return_audio=speech, speaker=arguments.speaker if speech else None)
+    omni.request(checked, row_seeds(arguments.seed or 0, 1))
+    asking = Asking(options, arguments.speaker, arguments.seed or 0, arguments.say, listeners, wavs)
     size, window = arguments.batch, WINDOW * arguments.batch
     with progress_bar(len(todo), "evaluating", shown, " examples") as bar:
         for first in range(0, len(todo), window):
             prepared: list[Prepared] = []
             for example in todo[first : first + window]:
                 try:
-                    prepared.append((example, _prompt(omni, example, arguments.use_audio_in_video)))
+                    prepared.append((example, _prompt(omni, example, arguments)))
                 except OmniError as error:
                     bar.update()
                     yield {"id": example.id, "error": str(error)}
             prepared.sort(key=lambda pair: len(pair[1].token_ids))
             for start in range(0, len(prepared), size):
                 batch = prepared[start : start + size]
-                yield from _lines(omni, batch, size, arguments.max_new_tokens)
+                yield from _lines(omni, batch, size, asking)
                 bar.update(len(batch))
 
 
-def _prompt(omni: Omni, example: Example, use_audio_in_video: bool) -> Prompt:
-    """Raises OmniError if media are broken, or the context has no room for the replies that are to be weighed."""
-    prompt = omni.prompt(example.question, use_audio_in_video)
-    for reply in _weighed(example):
+def _prompt(omni: Omni, example: Example, arguments: argparse.Namespace) -> Prompt:
+    """Raises OmniError if media are broken, or the context has no room for the replies that are given."""
+    prompt = omni.prompt(example.question, arguments.use_audio_in_video)
+    for reply in [*_weighed(example), *(example.answer.references[:1] if arguments.say else ())]:
         answered(omni, prompt, reply)
+    if "speech" in _needs(example):
+        omni.voices.name(example.speaker or arguments.speaker)
+    if "speaker_similarity" in example.metrics:
+        resolve(example.answer.recording, "recording")
     require(example.size is None or any(info.kind == "image" for info in prompt.media), "size",
             "is given, but the conversation has no picture")
     return prompt
@@ -168,29 +217,47 @@ def _weighed(example: Example) -> list[str]:
             *(example.answer.choices if "choice_losses" in needs else ())]
 
 
-def _lines(omni: Omni, batch: Sequence[Prepared], size: int, max_new_tokens: int) -> Iterator[dict[str, Any]]:
-    replies = _replies(omni, batch, max_new_tokens)
+def _lines(omni: Omni, batch: Sequence[Prepared], size: int, asking: Asking) -> Iterator[dict[str, Any]]:
+    replies = _replies(omni, batch, asking)
     losses = _losses(omni, batch, size)
     for example, prompt in batch:
-        answer = dataclasses.replace(example.answer, reply=replies.get(example.id, ""),
+        reply, told = replies.get(example.id), {}
+        answer = dataclasses.replace(example.answer, reply=reply.text if reply else "",
                                      boxes=_seen_boxes(example, prompt), **losses[example.id])
+        if "speech" in _needs(example):
+            answer, told = _heard(omni, example, prompt, answer, reply, asking)
         statistics = {name: [float(n) for n in METRICS[name].statistics(answer)] for name in example.metrics}
         scores = {name: METRICS[name].total(np.asarray(numbers)) for name, numbers in statistics.items()}
-        yield {"id": example.id, "reply": replies.get(example.id), "references": answer.references,
+        yield {"id": example.id, "reply": reply.text if reply else None, **told, "references": answer.references,
                "scores": {name: None if math.isnan(score) else score for name, score in scores.items()},
                "statistics": statistics}
 
 
-def _replies(omni: Omni, batch: Sequence[Prepared], max_new_tokens: int) -> dict[str, str]:
+def _heard(omni: Omni, example: Example, prompt: Prompt, answer: Answer, reply: Reply,
+           asking: Asking) -> tuple[Answer, dict[str, Any]]:
+    """The answer with its speech, and what the line of results tells of this."""
+    speech = asking.listeners.hear(reply, ended(omni, prompt, asking.options, reply), answer.recording)
+    told = {"heard": speech.heard.text, "ended": speech.ended, "seconds": round(len(speech.wave) / speech.rate, 3)}
+    if asking.wavs:
+        told["wav"] = str(keep_sound(asking.wavs, example.id, reply))
+    return dataclasses.replace(answer, speech=speech), told
+
+
+def _replies(omni: Omni, batch: Sequence[Prepared], asking: Asking) -> dict[str, Reply]:
     """{id: reply} of those that need one."""
-    asked = [(example.id, prompt) for example, prompt in batch if "reply" in _needs(example)]
+    asked = [(example, prompt) for example, prompt in batch if _needs(example) & {"reply", "speech"}]
     if not asked:
         return {}
-    ids, prompts = zip(*asked, strict=True)
+    examples, prompts = zip(*asked, strict=True)
+    given = [answered(omni, prompt, example.answer.references[0]).tokens for example, prompt in asked] \
+        if asking.say else None
+    spoken = any("speech" in _needs(example) for example in examples)
+    speakers = [example.speaker or asking.speaker for example in examples] if spoken else None
+    options = dataclasses.replace(asking.options, return_audio=spoken, speaker=speakers, reply_ids=given)
     started = time.perf_counter()
-    request = omni.request(Options(max_new_tokens=max_new_tokens, **GREEDY), row_seeds(0, len(prompts)))
+    request = omni.request(options, row_seeds(asking.seed, len(prompts)))
     replies = omni.finish(omni.begin(list(prompts), request, started), request, started)
-    return {id_: reply.text for id_, reply in zip(ids, replies, strict=True)}
+    return {example.id: reply for example, reply in zip(examples, replies, strict=True)}
 
 
 def _losses(omni: Omni, batch: Sequence[Prepared], size: int) -> dict[str, dict[str, Any]]:

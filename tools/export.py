@@ -13,11 +13,15 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.training.checkpoints import read_trained
+from omni_jax.training.config import TrainConfig
+from omni_jax.training.networks import apart, codec_config
 from omni_jax.training.tuned import tuned
-from omni_jax.weights import find_speakers, match, ordered_tensors, read_tensors, save_huggingface
+from omni_jax.weights import beside, find_speakers, match, ordered_tensors, read_tensors, save_huggingface
 from omni_jax.weights.export import MAX_SHARD_SIZE
 from omni_jax.weights.foreign import find_foreign, replaced
 from tools._cli import parser, run, size
@@ -36,15 +40,31 @@ def main(argv: list[str] | None = None) -> dict:
     config, speakers = OmniConfig.load(source), find_speakers(source)
     matched = match(read_tensors(source, config), config, source)
     foreign = find_foreign(config, trained.parts, matched)
-    tensors = list(ordered_tensors(tuned(replaced(matched, foreign), learnt, trained.lora)))
+    own, added = apart(learnt)
+    tensors = list(ordered_tensors(tuned(replaced(matched, foreign), own, trained.lora)))
     as_it_is = (source / VOICES).is_file()
-    save_huggingface(
-        out, config, tensors, None if as_it_is else speakers, companions=source,
-        write_companions=(lambda partial: shutil.copyfile(source / VOICES, partial / VOICES)) if as_it_is else None,
-        max_shard_size=arguments.max_shard_size, progress=True)
+
+    def write_companions(partial: Path) -> None:
+        if as_it_is:
+            shutil.copyfile(source / VOICES, partial / VOICES)
+        _write_beside(source, partial, added, config, trained)
+
+    save_huggingface(out, config, tensors, None if as_it_is else speakers, companions=source,
+                     write_companions=write_companions, max_shard_size=arguments.max_shard_size, progress=True)
     return {"directory": str(out), "step": step, "started_from": str(source), "learnt": len(learnt),
-            "tensors": len(tensors), "bytes": sum(tensor.nbytes for tensor in tensors), "speakers": list(speakers),
+            "beside": [name for name in beside.NETWORKS if beside.exists(out, name)], "tensors": len(tensors),
+            "bytes": sum(tensor.nbytes for tensor in tensors), "speakers": list(speakers),
             "notes": list(foreign.notes), "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _write_beside(source: Path, out: Path, added: dict[str, np.ndarray], config: OmniConfig,
+                  trained: TrainConfig) -> None:
+    """The networks that lie beside a checkpoint: as they were, or as the run has left them. What only judges stays
+    behind."""
+    for path in beside.files(source):
+        shutil.copyfile(path, out / path.name)
+    learns = any(path.startswith(f"{beside.CODEC}/") for path in added)
+    beside.save(out, added, codec_config(config, trained) if learns else None)
 
 
 def _parser():

@@ -14,6 +14,7 @@ import omni_jax
 from omni_jax import AudioChunk, OmniError, TextChunk
 from tools import _cli
 from tools._sound import STANDARD_OUTPUT, check_out, sink, write_wav
+from tools._speaking import add_talker_options
 
 OPTIONS = ("use_audio_in_video", "max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed",
            "speaker", "solve", "talker_max_new_tokens", "talker_temperature", "talker_top_p", "talker_top_k",
@@ -42,14 +43,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
     parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
-    parser.add_argument("--speaker", metavar="NAME", help="a voice of the checkpoint (left out: Chelsie, or the first)")
     parser.add_argument("--out", metavar="FILE",
                         help="speak, and where the sound goes: a WAV file, or - for standard output (raw 16-bit "
                         "samples, mono, 24 kHz; the text then goes to standard error)")
-    for name in ("temperature", "top-p", "repetition-penalty"):
-        parser.add_argument(f"--talker-{name}", type=float, metavar="X", help="of the codes of speech")
-    for name in ("top-k", "max-new-tokens"):
-        parser.add_argument(f"--talker-{name}", type=int, metavar="N")
+    add_talker_options(parser)
     parser.add_argument("--solve", choices=("block", "whole"), default="block",
                         help="of Token2Wav: in blocks, which streams, or the whole clip as the reference does")
     parser.add_argument("--stream", action="store_true", help="give text and sound as they come")

@@ -125,11 +125,11 @@ def read(network: Network, batch: Batch, each: Callable[[int, jax.Array], None],
 
 @on_mesh
 def begin(network: Network, batch: Batch, sampling: Sampling, limits: np.ndarray, seeds: np.ndarray,
-          before: Session | None = None, speaking: Speaking | None = None) -> Session:
+          before: Session | None = None, speaking: Speaking | None = None, forced: np.ndarray | None = None) -> Session:
     """Prefills the batch and draws the first token.
 
     limits int32 [B]: the longest reply of each row; seeds uint32 [B]; before: the session of the turns so far, which is
-    used up (spoken turns `rewind` it first); speaking: if the reply is to be spoken.
+    used up (spoken turns `rewind` it first); speaking: if the reply is to be spoken; forced: see steps.DecodeState.
     """
     started = time.perf_counter()
     limit = int(limits.max())
@@ -141,7 +141,8 @@ def begin(network: Network, batch: Batch, sampling: Sampling, limits: np.ndarray
     read = int(cache.used) + int(batch.lengths.max())
     cache, last, position = prefill(network, batch, cache, start, speech=speech)
     state = steps.first_token(network.graphdef, network.config, sampling.sampler, network.params, sampling.numbers,
-                              last, position, seen, seeds, limits, np.array(network.ends, np.int32), cache.slots)
+                              last, position, seen, seeds, limits, np.array(network.ends, np.int32), cache.slots,
+                              forced)
     if speech:
         speech.start(read, state.done, seeds)
     state.token.block_until_ready()

@@ -11,12 +11,21 @@ import numpy as np
 from omni_jax.config import OmniConfig
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.data.processor import Processor
-from omni_jax.errors import OmniError
+from omni_jax.errors import OmniError, require
 from omni_jax.inference import generate as generation
 from omni_jax.inference import steps
 from omni_jax.inference.generate import Session
 from omni_jax.inference.networks import Network
-from omni_jax.inference.replies import AudioChunk, Options, Reply, Request, TextChunk, TextPieces, summed_up
+from omni_jax.inference.replies import (
+    AudioChunk,
+    Options,
+    Reply,
+    Request,
+    TextChunk,
+    TextPieces,
+    padded_replies,
+    summed_up,
+)
 from omni_jax.inference.sampling import Sampling, row_seeds, whole_number
 from omni_jax.inference.stream import Event, events
 from omni_jax.inference.voices import Voices, checked_solve
@@ -117,14 +126,17 @@ class Omni:
     def request(self, options: Options, seeds: np.ndarray) -> Request:
         """The options checked, for rows with these seeds (uint32 [B]). Raises OmniError."""
         sampling = self.sampling_with(options.temperature, options.top_p, options.top_k, options.repetition_penalty)
-        limit, spoken = self.reply_limit(options.max_new_tokens), options.spoken
+        limit, spoken, forced = self.reply_limit(options.max_new_tokens), options.spoken, None
+        if options.reply_ids is not None:
+            vocabulary = self.config.thinker_config.text_config.vocab_size
+            forced, limit = padded_replies(options.reply_ids, len(seeds), vocabulary)
         checked_solve(options.solve)
         wanted = options.return_audio or options.speaker is not None
         if options.return_audio is False or (isinstance(self.voices, str) and not wanted):
-            return Request(options, sampling, limit, seeds)
+            return Request(options, sampling, limit, seeds, forced)
         voices = self._speaking_half()
-        name = voices.name(options.speaker)
-        return Request(options, sampling, limit, seeds, voices.speaking(name, spoken, options, len(seeds)), name)
+        names = voices.names(options.speaker, len(seeds))
+        return Request(options, sampling, limit, seeds, forced, voices.speaking(names, spoken, options), names)
 
     def _speaking_half(self) -> Voices:
         if isinstance(self.voices, str):
@@ -138,8 +150,10 @@ class Omni:
         batch = collate(prompts, self.config, devices=self.network.mesh.size)
         prepared = time.perf_counter() - started
         limits = np.minimum(request.limit, context - used - batch.lengths)
+        require(request.forced is None or (limits == request.limit).all(), "reply_ids",
+                f"and their prompt exceed the context of {context} tokens; give a shorter reply")
         session = generation.begin(self.network, batch, request.sampling, limits, request.seeds, before,
-                                   request.speaking)
+                                   request.speaking, request.forced)
         session.timings |= {"prepare": prepared, "first_token": time.perf_counter() - started}
         return session
 
@@ -191,7 +205,7 @@ class Omni:
         yield from text.flush()
 
     def _events(self, session: Session, request: Request) -> Iterator[Event]:
-        push = self._speaking_half().push(request.speaker, request.seeds, request.options.solve)
+        push = self._speaking_half().push(request.speakers, request.seeds, request.options.solve)
         return events(self.network, session, push)
 
     def chat(self, **options: Any) -> Any:

@@ -2,14 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from omni_jax.data.buckets import bucket
 from omni_jax.data.tokenizer import StreamDecoder, Tokenizer
 from omni_jax.errors import OmniError
-from omni_jax.inference.sampling import Sampling
+from omni_jax.inference.sampling import Sampling, whole_number
 from omni_jax.inference.speech import Speaking
 from omni_jax.inference.token2wav import SAMPLE_RATE
 
@@ -21,9 +22,12 @@ class Options:
     use_audio_in_video: hear the videos as well. fps_for_positions "nominal" gives videos the reference's 2 fps in
     TMRoPE instead of their true sampled rate. Sampling settings of the text left out are those of
     generation_config.json, else greedy.
-    return_audio: whether to speak; None: if the checkpoint can. speaker: a name of `Omni.speakers`; None: Chelsie, or
-    the first. talker_*: how codes are drawn (talker_temperature 0: greedy), and how many at most. solve: "block", which
-    streams, or "whole", the reference's solve of the whole clip, whose sound comes at the end.
+    return_audio: whether to speak; None: if the checkpoint can. speaker: a name of `Omni.speakers`, or a list of one a
+    row; None: Chelsie, or the first. talker_*: how codes are drawn (talker_temperature 0: greedy), and how many at
+    most. solve: "block", which streams, or "whole", the reference's solve of the whole clip, whose sound comes at the
+    end.
+    reply_ids: the tokens of each row's reply, with its end mark, which the Thinker then says instead of its own (so the
+    Talker speaks a given text); max_new_tokens and sampling settings of the text then count for nothing.
     """
 
     use_audio_in_video: bool = False
@@ -33,7 +37,7 @@ class Options:
     top_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
-    speaker: str | None = None
+    speaker: str | Sequence[str | None] | None = None
     return_audio: bool | None = None
     talker_max_new_tokens: int = 4096
     talker_temperature: float = 0.9
@@ -41,6 +45,7 @@ class Options:
     talker_top_p: float = 0.8
     talker_repetition_penalty: float = 1.05
     solve: str = "block"
+    reply_ids: Sequence[Sequence[int]] | None = None
 
     @property
     def reading(self) -> tuple[bool, str]:
@@ -59,14 +64,17 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Options that have been checked. `seeds`: uint32 [B]; `speaking`: None for text alone."""
+    """Options that have been checked. `limit`: of the tokens of a reply, one for all rows or int32 [B]; `seeds`:
+    uint32 [B]; `forced`: int32 [B, F], the tokens of given replies, padded; `speaking`: None for text alone;
+    `speakers`: of each row."""
 
     options: Options
     sampling: Sampling
-    limit: int
+    limit: int | np.ndarray
     seeds: np.ndarray
+    forced: np.ndarray | None
     speaking: Speaking | None = None
-    speaker: str = ""
+    speakers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,6 +125,20 @@ class TextPieces:
     def _chunk(self, text: str) -> TextChunk:
         held, self._held = self._held, []
         return TextChunk(text, held)
+
+
+def padded_replies(reply_ids: Any, rows: int, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+    """(int32 [B, F], lengths int32 [B]) of Options.reply_ids. F is bucketed, so that few programs are compiled. Raises
+    OmniError."""
+    several = isinstance(reply_ids, (list, tuple)) and all(isinstance(row, (list, tuple, np.ndarray)) and len(row)
+                                                           for row in reply_ids)
+    if not several or len(reply_ids) != rows:
+        raise OmniError(f"reply_ids must be {rows} lists of tokens, none of them empty: one for each conversation")
+    lengths = np.array([len(row) for row in reply_ids], np.int32)
+    forced = np.zeros((rows, bucket(int(lengths.max()), 16)), np.int32)
+    for own, row in zip(forced, reply_ids, strict=True):
+        own[:len(row)] = [whole_number("a token of reply_ids", token, 0, vocabulary - 1) for token in row]
+    return forced, lengths
 
 
 def summed_up(timings: dict[str, float], started: float, samples: int) -> dict[str, float]:

@@ -33,6 +33,7 @@ class DecodeState(NamedTuple):
     limits: jax.Array     # int32 [B]: how many tokens each row may draw
     seen: jax.Array       # bool [B, V]: tokens of prompt and reply, for the repetition penalty
     seeds: jax.Array      # uint32 [B]
+    forced: jax.Array | None = None  # int32 [B, F]: what is drawn whatever the scores say; None: what they say
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
@@ -104,12 +105,12 @@ def seen_tokens(token_ids, lengths, vocabulary: int):
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config", "sampler", "slots"))
 def first_token(graphdef, config: ThinkerConfig, sampler: Sampler, params, numbers, last, position, seen, seeds, limits,
-                ends, slots: int) -> DecodeState:
+                ends, slots: int, forced=None) -> DecodeState:
     """The state after prefill: draws the first token from the last hidden vectors [B, D]."""
     scores = nnx.merge(graphdef, params).logits(last)
     B = last.shape[0]
     state = DecodeState(jnp.zeros(B, jnp.int32), scores, position, jnp.zeros((B, slots), jnp.int32),
-                        jnp.zeros((), jnp.int32), jnp.zeros(B, bool), limits, seen, seeds)
+                        jnp.zeros((), jnp.int32), jnp.zeros(B, bool), limits, seen, seeds, forced)
     return settled(draw(sampler, numbers, state, scores, ends, config.pad_token_id))
 
 
@@ -123,7 +124,10 @@ def draw(sampler: Sampler, numbers, state: DecodeState, scores, ends, pad: int, 
     """The state after one more token from float32 scores [B, V]. Rows that are done get `pad`; `first_draw` counts the
     draws of a seed that others have; `never` bool [V]: tokens that may not be drawn."""
     allowed = scores if never is None else jnp.where(never, -jnp.inf, scores)
-    token = sampling.choose(sampler, numbers, allowed, state.seen, state.seeds, first_draw + state.count)
+    if state.forced is None:
+        token = sampling.choose(sampler, numbers, allowed, state.seen, state.seeds, first_draw + state.count)
+    else:
+        token = jax.lax.dynamic_index_in_dim(state.forced, state.count, axis=1, keepdims=False)
     token = jnp.where(state.done, pad, token)
     tokens = jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.count))
     seen = constrain(state.seen.at[jnp.arange(token.shape[0]), token].set(True), "batch", None)

@@ -1,7 +1,7 @@
 """The speaking half of a loaded checkpoint: Talker, Token2Wav and the voices."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +53,27 @@ class Voices:
             raise OmniError(f"speaker {speaker!r} is unknown; this checkpoint has {known}")
         return speaker
 
-    def speaking(self, name: str, sampling: Sampling, options: Options, rows: int) -> Speaking:
-        """That `rows` rows are to be spoken in a speaker's voice. Raises OmniError."""
+    def names(self, speaker: Any, rows: int) -> tuple[str, ...]:
+        """The speaker of each row, from one for all of them or one a row (see `name`). Raises OmniError."""
+        if not isinstance(speaker, (list, tuple)):
+            return (self.name(speaker),) * rows
+        if len(speaker) != rows:
+            raise OmniError(f"speaker has {len(speaker)} names for {rows} conversations; give one, or one each")
+        return tuple(map(self.name, speaker))
+
+    def speaking(self, names: Sequence[str], sampling: Sampling, options: Options) -> Speaking:
+        """That a batch is to be spoken, each row in the voice of its speaker. Raises OmniError."""
         config = self.config.talker_config
         limit = whole_number("talker_max_new_tokens", options.talker_max_new_tokens, 1)
         never = np.arange(config.vocab_size) >= self.config.token2wav_config.dit_config.codec_rows
         never[list(self.talker.ends)] = False
         never[config.tts_codec_start_token_id] = True
-        first_tokens = np.full(rows, self.speakers[name].bos_token, np.int32)
+        first_tokens = np.array([self.speakers[name].bos_token for name in names], np.int32)
         return Speaking(self.talker, never, sampling, min(limit, config.max_position_embeddings), first_tokens)
 
-    def push(self, name: str, seeds: np.ndarray, solve: str) -> Push:
-        """What makes sounds of the codes of a batch whose rows have these seeds."""
-        voices = [self._voice(name)] * len(seeds)
+    def push(self, names: Sequence[str], seeds: np.ndarray, solve: str) -> Push:
+        """What makes sounds of the codes of a batch whose rows have these speakers and seeds."""
+        voices = list(map(self._voice, names))
         if solve == "whole":
             return _Whole(lambda codes: token2wav.synthesize(self.synthesizer, voices, codes, seeds, solve="whole"))
         session = token2wav.begin(self.synthesizer, voices, seeds)

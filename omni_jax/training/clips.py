@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from omni_jax.config import Token2WavConfig
 from omni_jax.data.chat_template import spoken
 from omni_jax.data.speech import check_codes, load_speech
 from omni_jax.errors import require
-from omni_jax.speech_config import Token2WavConfig
 from omni_jax.training.batch import ClipBatch
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.manifests import Line

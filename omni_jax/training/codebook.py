@@ -7,7 +7,7 @@ from omni_jax.config import DiTConfig
 from omni_jax.training.config import TrainConfig
 
 TABLE = "token2wav/dit/codec_embed/weight"  # [rows, E]: the first V are sounds, the others marks
-DECAY = 0.99  # of the running average of usage, per step
+DECAY = 0.9    # of the running average of usage, per step: some dozens of steps without use make a code dead
 SAMPLES = 8   # vectors of a row that a dead code may be set to
 SAMPLE_DRAWS = (1 << 31) + 1  # the number of these draws among those of a row's seed; see voice.OTHER_DRAWS
 
@@ -62,6 +62,13 @@ def revive(params: dict[str, jax.Array], memory: dict[str, jax.Array], seen: See
     moves = jnp.arange(size) < jnp.minimum(dead.sum(), single.sum())
     new = jnp.where(moves[:, None], seen["vectors"][of].astype(table.dtype), table[to])
     return {**params, TABLE: table.at[to].set(new)}, {"usage": usage.at[to].set(jnp.where(moves, 1 / size, usage[to]))}
+
+
+def keep_codebook(params: dict[str, jax.Array], memory: dict[str, jax.Array], seen: Seen, step: jax.Array,
+                  run: TrainConfig) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
+    """`revive` after a step of several micro-batches (`seen` [A, …]), and how many codes are in use."""
+    params, memory = revive(params, memory, jax.tree.map(lambda x: x.sum(0), seen), step, run)
+    return params, memory, codebook_metrics(memory["usage"], run.speech.revive)
 
 
 def codebook_metrics(usage: jax.Array, least: float = 0.0) -> dict[str, jax.Array]:

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omni_jax.config import MelConfig
+from omni_jax.config import DiscriminatorConfig, MelConfig
 from omni_jax.errors import OmniError, require
 
 
@@ -48,7 +48,8 @@ class DataConfig:
 
     length: tokens of a row. pack: several conversations in a row, each seeing itself alone; else one a row, padded to
     the smallest of `lengths` (or to `length`). window: conversations that are packed together. workers: processes that
-    decode media (0: the training process does). speech_length: steps of a row of the Talker. max_broken: share of the examples that may be skipped as broken.
+    decode media (0: the training process does). speech_length: steps of a row of the Talker. max_broken: share
+    of the examples that may be skipped as broken.
     """
 
     train: tuple[Source, ...]
@@ -110,7 +111,9 @@ class SpeechConfig:
     reference: blocks of a clip to learn, and of the other stretch of its voice. drop: share of the rows trained
     without speaker, reference and codes, for guidance. commitment: weight of the encoder's distance to its codes.
     revive: usage, relative to uniform, below which a code counts as dead. beta: DPO's. text_weight: of the Thinker's
-    text loss beside the Talker's. mel_weight, match_weight: of the vocoder's L1 between mels and of feature matching.
+    text loss beside the Talker's. encoder_width, encoder_layers, encoder_ahead: of a codec encoder that is not beside
+    the checkpoint yet; the last are the blocks that each layer sees ahead. mel_weight, match_weight: of the vocoder's
+    L1 between mels and of feature matching.
     """
 
     apart: float = 0.0
@@ -122,6 +125,10 @@ class SpeechConfig:
     revive: float = 0.01
     beta: float = 0.1
     text_weight: float = 0.0
+    encoder_width: int = 512
+    encoder_layers: int = 8
+    encoder_ahead: int = 0
+    discriminators: DiscriminatorConfig = dataclasses.field(default_factory=DiscriminatorConfig)
     mel: MelConfig = MelConfig()
     mel_weight: float = 45.0
     match_weight: float = 2.0
@@ -131,6 +138,8 @@ class SpeechConfig:
         need(self.clip >= 1 and self.reference >= 1, "clip and reference must be 1 block or more")
         need(0 <= self.apart <= 1, f"apart {self.apart} must be a share of the utterances, from 0 to 1")
         need(0 <= self.drop < 1, f"drop {self.drop} must be a share of the rows, from 0 to below 1")
+        need(self.encoder_width >= 64 and self.encoder_width % 64 == 0 and self.encoder_layers >= 1,
+             f"encoder_width {self.encoder_width} must be a multiple of 64, and encoder_layers 1 or more")
         need(self.beta > 0, f"beta {self.beta} must be above 0")
         need(min(self.commitment, self.revive, self.text_weight, self.mel_weight, self.match_weight) >= 0,
              "commitment, revive, text_weight, mel_weight and match_weight must not be below 0")
@@ -146,8 +155,8 @@ class TrainConfig:
     then learn alone. batch_size: rows of a step over all devices, in `accumulate` equal parts. z_loss: weight of the
     squared log-normaliser of the logits. remat: what the backward pass computes again: "none", "dots" (all but matrix
     products) or "full". dtype: of the computation; what learns is kept in float32. average: share that an exponential
-    average of what learns keeps at each step, as in 0.999 (0: none is kept); it is what is evaluated and exported. Every `*_every` is in steps;
-    `keep`: checkpoints kept.
+    average of what learns keeps at each step, as in 0.999 (0: none is kept); it is what is evaluated and
+    exported. Every `*_every` is in steps; `keep`: checkpoints kept.
     """
 
     model: str
@@ -249,7 +258,8 @@ def from_json(cls: type, data: Mapping[str, Any], where: str = "config") -> Any:
     require(isinstance(data, Mapping), where, f"must be a JSON object with the keys of {cls.__name__}")
     if unknown := sorted(data.keys() - kinds.keys()):
         raise OmniError(f"{where}: {unknown[0]} is not a key of {cls.__name__}")
-    required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+    required = [field.name for field in dataclasses.fields(cls)
+                if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing := [name for name in required if name not in data]:
         raise OmniError(f"{where}: {missing[0]} is missing; {cls.__name__} needs it")
     return cls(**{name: convert(value, kinds[name], f"{where}.{name}") for name, value in data.items()})

@@ -38,8 +38,9 @@ Batches = ThreadPrefetchDatasetIterator  # next() -> Loaded; get_state() -> JSON
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """One step. `arrays`: a batch (see training.batch) with a leading axis [A]; `names`: of its examples (manifest:line); `counts`:
-    examples, tokens, learnt_tokens, and broken (skipped while it was made); `totals`: the same since the run began."""
+    """One step. `arrays`: a batch (see training.batch) with a leading axis [A]; `names`: of its examples
+    (manifest:line); `counts`: examples, tokens, learnt_tokens, and broken (skipped while it was made); `totals`: the
+    same since the run began."""
 
     arrays: Any
     names: tuple[str, ...]

@@ -61,7 +61,7 @@ def _own_losses(graphdef: nnx.GraphDef, params: Any, hidden: jax.Array, targets:
 
 
 def score_losses(scores: jax.Array, targets: jax.Array) -> TokenLosses:
-    """Of logits [..., V] and targets int32 [...]."""
+    """Of logits [..., V] and targets int32 [...]: float32 [...] each."""
     normalizer = jax.nn.logsumexp(scores, axis=-1)
     # Picked by comparison: a gather along a vocabulary that is split over a mesh would bring it together.
     is_target = jnp.arange(scores.shape[-1]) == targets[..., None]

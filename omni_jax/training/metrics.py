@@ -13,8 +13,9 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from omni_jax.errors import OmniError
-from omni_jax.training import boxes, texts
+from omni_jax.training import boxes, spoken, texts
 from omni_jax.training.boxes import Box
+from omni_jax.training.spoken import Spoken
 
 RESAMPLES = 1000
 
@@ -27,6 +28,7 @@ class Answer:
     choices: of a question with several; the references then are a choice's letter or its text. boxes: wanted ones, in
     pixels of the picture as the model sees it. tolerance: of numbers, relative. loss: (sum of -log p, tokens) of the
     first reference and its end mark, as the reply. choice_losses: sum of -log p of each choice and its end mark.
+    speech: the reply as it was spoken. recording: a file of the speaker's voice.
     """
 
     reply: str = ""
@@ -36,6 +38,8 @@ class Answer:
     tolerance: float = 0.0
     loss: tuple[float, int] = (0.0, 0)
     choice_losses: tuple[float, ...] = ()
+    speech: Spoken = dataclasses.field(default_factory=Spoken)
+    recording: str = ""
 
 
 def ratio(sums: np.ndarray) -> float:
@@ -46,12 +50,14 @@ def ratio(sums: np.ndarray) -> float:
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """statistics: of one example, always equally many; total: the value of their sums. wants: the fields of Answer that
-    an example must have. needs: what has to be computed for it: "reply", "loss" or "choice_losses"."""
+    an example must have. needs: what has to be computed for it: "reply", "loss", "choice_losses" or "speech", for which
+    a `listener` may be needed too: "recogniser" or "voice_encoder"."""
 
     statistics: Callable[[Answer], Sequence[float]]
     total: Callable[[np.ndarray], float] = ratio
     wants: tuple[str, ...] = ("references",)
     needs: str = "reply"
+    listener: str = ""
 
 
 def exact(answer: Answer) -> Sequence[float]:
@@ -159,6 +165,38 @@ def point_in_box(answer: Answer) -> Sequence[float]:
     return bool(points) and boxes.inside(points[0], answer.boxes), 1
 
 
+def speech_wer(answer: Answer) -> Sequence[float]:
+    """As `wer`, between what the recogniser heard and the reply's text, which is what was to be said."""
+    return texts.word_edits(texts.spoken_normal(answer.speech.heard.text), texts.spoken_normal(answer.reply))
+
+
+def speech_cer(answer: Answer) -> Sequence[float]:
+    """As `speech_wer`, of characters."""
+    return texts.character_edits(texts.spoken_normal(answer.speech.heard.text), texts.spoken_normal(answer.reply))
+
+
+def pause_error(answer: Answer) -> Sequence[float]:
+    """Marks of the reply's text without a pause and pauses without a mark, over the marks (1 for a text without any):
+    see `spoken.pause_errors`. By the words' times if there is a recogniser that gives them, else by counts."""
+    speech = answer.speech
+    return spoken.pause_errors(answer.reply, speech.wave, speech.rate, speech.heard.words)
+
+
+def ended(answer: Answer) -> Sequence[float]:
+    """Whether the Talker came to an end by itself, and not at talker_max_new_tokens."""
+    return answer.speech.ended, 1
+
+
+def clipped(answer: Answer) -> Sequence[float]:
+    """Share of the samples at full scale."""
+    return spoken.clipped(answer.speech.wave)
+
+
+def speaker_similarity(answer: Answer) -> Sequence[float]:
+    """Cosine between the voices of the reply and of the line's recording; the mean over examples. No speech: 0."""
+    return answer.speech.similarity, 1
+
+
 def _perplexity(sums: np.ndarray) -> float:
     return float(np.exp(ratio(sums)))
 
@@ -189,6 +227,12 @@ METRICS: dict[str, Metric] = {
     "box_iou": Metric(box_iou, wants=("boxes",)),
     "box_accuracy": Metric(box_accuracy, wants=("boxes",)),
     "point_in_box": Metric(point_in_box, wants=("boxes",)),
+    "speech_wer": Metric(speech_wer, wants=(), needs="speech", listener="recogniser"),
+    "speech_cer": Metric(speech_cer, wants=(), needs="speech", listener="recogniser"),
+    "pause_error": Metric(pause_error, wants=(), needs="speech"),
+    "ended": Metric(ended, wants=(), needs="speech"),
+    "clipped": Metric(clipped, wants=(), needs="speech"),
+    "speaker_similarity": Metric(speaker_similarity, wants=("recording",), needs="speech", listener="voice_encoder"),
 }
 
 

@@ -11,7 +11,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from omni_jax import sharding
-from omni_jax.config import OmniConfig
+from omni_jax.config import CodecConfig, CodecEncoderConfig, OmniConfig
+from omni_jax.errors import require
 from omni_jax.inference.networks import NETWORKS, abstract_networks
 from omni_jax.models.codec_encoder import CodecEncoder
 from omni_jax.models.discriminators import Discriminators
@@ -20,7 +21,6 @@ from omni_jax.models.talker import Talker
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.step import Params, Plan
 from omni_jax.weights import beside
-from omni_jax.weights.names import leaves, nest
 
 COPIES = {"reference": "talker"}  # frozen, as the other was before the first step
 
@@ -42,9 +42,9 @@ def _added(name: str, config: OmniConfig, run: TrainConfig) -> tuple[Any, Any]:
     """A network's class and configuration (None: there can be none)."""
     dit = config.token2wav_config and config.token2wav_config.dit_config
     return {"reference": (functools.partial(Talker, scanned=True), config.talker_config),
-            "discriminators": (Discriminators, None),
+            "discriminators": (Discriminators, run.speech.discriminators),
             "speaker_encoder": (SpeakerEncoder, dit),
-            "codec_encoder": (CodecEncoder, dit and codec_config(config, run))}[name]
+            "codec_encoder": (CodecEncoder, dit and codec_config(config, run).encoder)}[name]
 
 
 def apart(abstract: Mapping[str, Any]) -> tuple[Params, Params]:
@@ -86,5 +86,17 @@ def _drawn(root: str, plan: Plan, own: Params) -> Params:
     return jax.jit(draw, out_shardings={path: leaf.sharding for path, leaf in own.items()})(key)
 
 
-def codec_config(config, run):
-    return None
+def codec_config(config: OmniConfig, run: TrainConfig) -> CodecConfig:
+    """That of the codec encoder beside the run's checkpoint, or of a new one. Raises OmniError."""
+    if beside.exists(run.model, beside.CODEC):
+        found = beside.load_codec_config(run.model)
+        require(found.mel == run.speech.mel, "speech.mel",
+                f"must be that of {beside.codec_file(run.model)}: {found.mel}")
+        return found
+    dit, speech = config.token2wav_config.dit_config, run.speech
+    width = speech.encoder_width
+    encoder = CodecEncoderConfig(
+        hidden_size=width, num_hidden_layers=speech.encoder_layers, num_attention_heads=width // 64, head_dim=64,
+        intermediate_size=3 * width, mel_dim=dit.mel_dim, emb_dim=dit.emb_dim, block_size=dit.block_size,
+        repeats=dit.repeats, look_back=1, look_ahead=speech.encoder_ahead, rope_theta=10_000.0, rms_norm_eps=1e-6)
+    return CodecConfig(encoder, speech.mel)

@@ -16,7 +16,10 @@ from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker, insert
 from omni_jax.models.tmrope import position_ids
 from omni_jax.sharding import constrain
+from omni_jax.training import voice
+from omni_jax.training.adversarial import vocoder
 from omni_jax.training.batch import SpokenBatch, TalkerRows, TrainBatch
+from omni_jax.training.codebook import first_memory, keep_codebook
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.losses import TokenLosses, token_losses
 from omni_jax.training.preference import preference_loss
@@ -146,6 +149,11 @@ OBJECTIVES = {
     "text": Objective(("thinker",), text),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
+    "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips",
+                       lambda config: first_memory(config.token2wav_config.dit_config), keep_codebook),
+    "flow": Objective(("token2wav", "speaker_encoder"), voice.flow, "clips"),
+    "distill": Objective(("token2wav", "codec_encoder"), voice.distill, "clips"),
+    "vocoder": Objective(("token2wav", "discriminators"), vocoder, "clips"),
 }
 
 

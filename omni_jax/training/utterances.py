@@ -51,7 +51,8 @@ def utterances(example: Example, config: OmniConfig, speakers: Mapping[str, Spea
     return found
 
 
-def _voice(sound: Mapping[str, Any], speakers: Mapping[str, Speaker], apart: float, rng: np.random.Generator) -> Speaker:
+def _voice(sound: Mapping[str, Any], speakers: Mapping[str, Speaker], apart: float,
+           rng: np.random.Generator) -> Speaker:
     name, known = sound.get("speaker"), list(speakers)
     require(bool(known), "model", "has no speakers; add them with tools.make_speaker or tools.speakers")
     if name is not None and name not in speakers:

@@ -31,6 +31,12 @@ def exists(directory: str | Path, name: str) -> bool:
     return _file(directory, name).is_file()
 
 
+def files(directory: str | Path) -> list[Path]:
+    """All files that lie beside a checkpoint for these networks."""
+    paths = (codec_file(directory), *(_file(directory, name) for name in NETWORKS))
+    return [path for path in paths if path.is_file()]
+
+
 def require_network(directory: str | Path, name: str) -> None:
     """Raises OmniError unless a network lies beside a checkpoint."""
     require(exists(directory, name), str(_file(directory, name)), "is missing: the checkpoint has no "

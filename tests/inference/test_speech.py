@@ -118,6 +118,37 @@ def test_speech_leaves_the_text_alone(talking):
         assert spoken.token_ids == silent.token_ids and spoken.codes.size <= longest
 
 
+def test_a_given_reply_is_spoken_as_the_models_own(talking):
+    """Rows of unequal lengths beside each other; the settings of the text count for nothing."""
+    options = {"talker_max_new_tokens": 12, "talker_temperature": 0, "speaker": ["Ethan", None]}
+    pair = [HI, ask({"type": "text", "text": "Ho"})]
+    long, short = (talking.generate(pair, max_new_tokens=n, **options) for n in (11, 5))
+    given = [long[0].token_ids, short[1].token_ids]
+    assert list(map(len, given)) == [11, 5]  # neither has drawn an end
+    for expected, reply in zip((long[0], short[1]), talking.generate(pair, reply_ids=given, **options), strict=True):
+        assert reply.token_ids == expected.token_ids and reply.text == expected.text
+        np.testing.assert_array_equal(reply.codes, expected.codes)
+    other = [*given[0][:2], (given[0][2] + 1) % 250, *given[0][3:], talking.network.ends[0]]
+    reply, same = talking.generate(pair, reply_ids=[other, given[1]], max_new_tokens=2, **options)
+    assert reply.token_ids == other[:-1] and reply.codes.tolist() != long[0].codes.tolist()
+    np.testing.assert_array_equal(same.codes, short[1].codes)
+    # Each row has a voice of its own, in the Talker and in Token2Wav.
+    for row, name in enumerate(("Ethan", "Chelsie")):
+        alike = talking.generate(pair, max_new_tokens=11, **options | {"speaker": name})
+        np.testing.assert_array_equal(alike[row].codes, long[row].codes)
+        np.testing.assert_allclose(alike[row].waveform, long[row].waveform, atol=1e-5)
+        assert alike[1 - row].codes.tolist() != long[1 - row].codes.tolist()
+
+
+@pytest.mark.parametrize("given, message", [
+    ([[1], [2]], "must be 1 lists"), ([1, 2], "must be 1 lists"), ([[]], "none of them empty"), ("Hi", "must be 1"),
+    ([[3, 487]], "a token of reply_ids is 487"), ([[1.5]], "1.5"), ([[1] * 33_000], "exceed the context"),
+], ids=lambda value: str(value)[:20])
+def test_replies_that_cannot_be_given(talking, given, message):
+    with pytest.raises(OmniError, match=message):
+        talking.generate(HI, reply_ids=given, talker_max_new_tokens=5)
+
+
 def test_seeds_matter_and_repeat(talking):
     first, again, other = (talking.generate(HI, seed=seed, **SHORT) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.codes, again.codes)
@@ -224,6 +255,7 @@ NOWHERE = ask({"type": "image", "image": "nowhere.png"})
 
 @pytest.mark.parametrize("options, message", [
     ({"speaker": "Nobody"}, SPEAKER), ({"speaker": 3}, SPEAKER), ({"speaker": ""}, SPEAKER),
+    ({"speaker": ["Ethan"] * 2}, "speaker has 2 names for 1 conversations"), ({"speaker": [5]}, SPEAKER),
     ({"solve": "quick"}, "solve is 'quick'; it must be one of block, whole"),
     ({"talker_temperature": -1}, "talker_temperature is -1"), ({"talker_top_k": 2.5}, "talker_top_k is 2.5"),
     ({"talker_top_p": 0}, "talker_top_p is 0"), ({"talker_repetition_penalty": "x"}, "talker_repetition_penalty is"),

@@ -10,6 +10,7 @@ import pytest
 import omni_jax
 from omni_jax import OmniError
 from omni_jax.inference import likelihood
+from omni_jax.inference.replies import Reply
 from omni_jax.training.metrics import METRICS
 from tools import evaluate
 from tools._results import Results
@@ -158,8 +159,8 @@ def test_boxes_of_the_picture_as_it_is(run, tmp_path, omni, monkeypatch):
     """A box drawn on the whole picture is wanted where the resized picture has it."""
     height, width = next(info.size for info in omni.prompt([{"role": "user", "content": [
         {**LOOK[0], "image": str(PICTURE)}]}]).media)
-    monkeypatch.setattr(evaluate, "_replies", lambda omni, batch, limit: {
-        example.id: f'{{"bbox_2d": [0, 0, {width / 2}, {height / 4}]}}' for example, _ in batch})
+    monkeypatch.setattr(evaluate, "_replies", lambda omni, batch, asking: {
+        example.id: Reply(f'{{"bbox_2d": [0, 0, {width / 2}, {height / 4}]}}', [], {}) for example, _ in batch})
     told = run(lines=[line(LOOK, "", metric=["box_iou", "point_in_box"], boxes=[[0, 0, 500, 250]], size=[1000, 1000])])
     assert told["metrics"]["box_iou"]["value"] == pytest.approx(1) and told["metrics"]["point_in_box"]["value"] == 1
 

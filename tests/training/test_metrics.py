@@ -10,6 +10,7 @@ import sacrebleu
 from omni_jax import OmniError
 from omni_jax.training import boxes, metrics, texts
 from omni_jax.training.metrics import METRICS, Answer
+from omni_jax.training.spoken import Spoken, Transcript
 
 
 def value(name, *answers) -> float:
@@ -205,3 +206,27 @@ def test_summary_has_an_interval():
     assert [shown["low"], shown["high"]] == pytest.approx([0.6 - spread, 0.6 + spread], abs=0.02)
     assert metrics.summary("wer", [(1, 4)]) == {"n": 1, "value": 0.25, "low": 0.25, "high": 0.25}
     assert metrics.summary("wer", [(1, 4), (3, 8)])["value"] == pytest.approx(1 / 3)
+
+
+def spoke(heard, wave=(), ended=True, similarity=0.0):
+    return Spoken(np.array(wave, np.float32), 1000, Transcript(heard), ended, similarity)
+
+
+def test_speech_is_compared_with_the_words_of_the_reply():
+    """Not with the reference, which the model may have answered otherwise."""
+    answers = [said("Three, one.", "four", speech=spoke("three nine")), said("A cat sat", speech=spoke("a cat"))]
+    assert value("speech_wer", *answers) == pytest.approx(2 / 5)
+    assert METRICS["speech_cer"].statistics(answers[0]) == (2, 9)  # nine, one
+    assert METRICS["speech_wer"].statistics(said("two words", speech=spoke(""))) == (2, 2)
+    assert METRICS["speech_wer"].statistics(said("")) == (0, 0)
+
+
+def test_pauses_ends_clipping_and_voices():
+    tone, quiet = [0.5, -0.5] * 150, [0.0] * 200
+    paused, straight = spoke("", [*tone, *quiet, *tone], False, 0.25), spoke("", [*tone, 1.0, -1.0, 1.0], True, 0.75)
+    texts_of = {"one, two": paused, "one, two, three": straight, "one two": paused}
+    answers = [said(text, speech=speech) for text, speech in texts_of.items()]
+    assert [METRICS["pause_error"].statistics(answer) for answer in answers] == [(0, 1), (2, 2), (1, 1)]
+    assert value("pause_error", *answers) == 3 / 4 and value("ended", *answers) == pytest.approx(1 / 3)
+    assert value("clipped", *answers) == 3 / (2 * 800 + 303)
+    assert value("speaker_similarity", *answers[:2]) == 0.5

@@ -13,10 +13,10 @@ from omni_jax import OmniError, sharding
 from omni_jax.data.batch import Example, Turn
 from omni_jax.inference.networks import abstract_networks
 from omni_jax.training.batch import SpokenBatch
-from omni_jax.training.config import DataConfig, MediaBudget, SpeechConfig, TrainConfig
+from omni_jax.training.config import DataConfig, MediaBudget, TrainConfig
 from omni_jax.training.objectives import preference, spoken_hidden, talker
 from omni_jax.training.packing import to_batch
-from omni_jax.training.utterances import Utterance, talker_rows, utterances
+from omni_jax.training.utterances import talker_rows, utterances
 from omni_jax.weights import load_params
 
 CONVERSATIONS = [
@@ -43,7 +43,7 @@ def said(talking):
     replies = [talking.generate(conversation, temperature=0.0, repetition_penalty=1.0, max_new_tokens=9, seed=1,
                                 talker_temperature=0.0, talker_repetition_penalty=1.0, talker_max_new_tokens=23,
                                 speaker="Ethan") for conversation in CONVERSATIONS]
-    return [example_of(talking, conversation, reply) for conversation, reply in zip(CONVERSATIONS, replies, strict=True)]
+    return [example_of(talking, *said) for said in zip(CONVERSATIONS, replies, strict=True)]
 
 
 def example_of(omni, conversation, reply):
