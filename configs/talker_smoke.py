@@ -1,4 +1,4 @@
-"""Context continuation in small: the Talker learns the codes of spoken phrases, from a random start, the Thinker frozen.
+"""Context continuation in small: the Talker learns the codes of spoken phrases, from a random start; Thinker frozen.
 
     python -m tools.train configs/talker_smoke.py --workdir out/smoke/talker
 
