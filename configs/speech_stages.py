@@ -6,6 +6,7 @@ checkpoints that speak already; `codec`, `flow` and `vocoder` make a new voice s
 """
 
 from configs.stages import MEDIA, SMOKE, with_fields
+from omni_jax.config import MelConfig
 from omni_jax.training.config import (
     DataConfig,
     DiscriminatorConfig,
@@ -42,7 +43,8 @@ def smoke(model: str, manifests: str = RECORDED, **fields) -> TrainConfig:
     optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=20)
     start = TrainConfig(f"{SMOKE}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=600,
                         batch_size=8, eval_every=100, eval_batches=4, checkpoint_every=200, keep=2,
-                        speech=SpeechConfig(clip=8, reference=6))
+                        # Pauses of flite's are digital silence, which a small vocoder would spend its time on.
+                        speech=SpeechConfig(clip=8, reference=6, mel=MelConfig(floor=1e-3)))
     return with_fields(start, fields)
 
 
@@ -60,8 +62,8 @@ def flow(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
 def vocoder(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
     """BigVGAN against its discriminators, on clips of half a second."""
     return with_fields(start, {"objective": "vocoder", "train": (*VOCODER, *DISCRIMINATORS), "speech.clip": 2,
-                         "optimizer.learning_rate": rate, "optimizer.b1": 0.8, "optimizer.b2": 0.99,
-                         "average": 0.999})
+                               "optimizer.learning_rate": rate, "optimizer.b1": 0.8, "optimizer.b2": 0.99,
+                               "optimizer.clip_norm": 0.0, "average": 0.999})
 
 
 def distill(start: TrainConfig, rate: float = 3e-4) -> TrainConfig:
