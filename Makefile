@@ -6,7 +6,7 @@ MODEL ?= out/random
 # and measure them as users have them.
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 
-.PHONY: run test test-slow test-full-size lint parity bench train-smoke clean
+.PHONY: run test test-slow test-full-size lint parity bench train-smoke voice-smoke clean
 
 run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks; see out/
 	$(BIN)/python -m tools.demo --out out
@@ -43,6 +43,65 @@ out/smoke/encoders_model: | out/smoke/adapters_model
 out/smoke/all_model: | out/smoke/encoders_model
 out/smoke/long_model: | out/smoke/all_model
 out/smoke/tuning_model out/smoke/lora_model: | out/smoke/long_model
+
+# The voice: codes and a voice stack of its own from what flite says (Debian's package), then the Talker, from a random
+# start. Afterwards: what a recogniser (of the tests' requirements) hears in speech that was never trained on.
+SPEECH := out/smoke/speech
+HEARD := --recogniser pocketsphinx:$(SPEECH)/digits.jsgf
+VOICE := codec vocoder talker preference voices distill
+JUDGED := $(BIN)/python -m tools.evaluate --manifest $(SPEECH)/held_out_digits.jsonl --say --metrics speech_wer,ended \
+	$(HEARD) --talker-max-new-tokens 250
+
+voice-smoke: .venv/test $(VOICE:%=out/smoke/%_model) $(SPEECH)/read_codes.jsonl  ## every stage of the voice in small; see and hear out/smoke
+	$(BIN)/python -m tools.speak --model out/smoke/distill_model --manifest $(SPEECH)/read_codes.jsonl $(HEARD) \
+		--out out/smoke/read_spoken
+	$(JUDGED) --model out/smoke/talker_model
+	$(JUDGED) --model out/smoke/preference_model
+	$(JUDGED) --model out/smoke/voices_model
+
+$(VOICE:%=out/smoke/%_model): out/smoke/%_model: | out/smoke/model $(SPEECH)
+	$(BIN)/python -m tools.train configs/$*_smoke.py --workdir out/smoke/$*
+	$(BIN)/python -m tools.export out/smoke/$* $@
+
+out/smoke/vocoder_model: | out/smoke/codec_model
+out/smoke/distill_model: | out/smoke/frozen_model out/smoke/train_spoken out/smoke/held_out_spoken
+out/smoke/talker_model: | $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
+out/smoke/preference_model: | $(SPEECH)/train_pairs.jsonl $(SPEECH)/held_out_pairs.jsonl
+out/smoke/voices_model: | out/smoke/preference_model
+
+$(SPEECH): | .venv/test
+	mkdir -p out/smoke
+	$(BIN)/python -m tools.smoke_speech $@ --train 1200 --held-out 120
+
+# The two voices, each from one recording.
+out/smoke/voice_model: | out/smoke/vocoder_model
+	rm -rf $@.partial
+	cp -r out/smoke/vocoder_model $@.partial
+	$(BIN)/python -m tools.speakers $@.partial --remove Chelsie --remove Ethan
+	$(BIN)/python -m tools.make_speaker $@.partial $(SPEECH)/sounds/train-00000-Chelsie.wav Chelsie --bos-token 511
+	$(BIN)/python -m tools.make_speaker $@.partial $(SPEECH)/sounds/train-00000-Ethan.wav Ethan --bos-token 510
+	mv $@.partial $@
+
+# Without its codec encoder: what another one learns to read.
+out/smoke/frozen_model: | out/smoke/voice_model
+	rm -rf $@.partial
+	cp -r out/smoke/voice_model $@.partial
+	rm $@.partial/codec_encoder.*
+	mv $@.partial $@
+
+$(SPEECH)/%_codes.jsonl: | out/smoke/voice_model
+	$(BIN)/python -m tools.make_codes out/smoke/voice_model $(SPEECH)/$*_digits.jsonl $@
+
+out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
+	$(BIN)/python -m tools.speak --model out/smoke/voice_model --manifest $(SPEECH)/$*_codes.jsonl $(HEARD) --out $@
+
+# The held-out speech of Token2Wav, read by the encoder that was not trained with it.
+$(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
+	$(BIN)/python -m tools.make_codes out/smoke/distill_model out/smoke/held_out_spoken/manifest.jsonl $@
+
+$(SPEECH)/%_pairs.jsonl: | out/smoke/talker_model
+	$(BIN)/python -m tools.make_preferences --model out/smoke/talker_model --manifest $(SPEECH)/$*_digits.jsonl \
+		$(HEARD) --limit 160 --talker-max-new-tokens 250 --batch 8 --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke

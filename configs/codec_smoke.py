@@ -1,8 +1,10 @@
-"""A new voice stack in small.
+"""A new voice stack in small: codes of spoken phrases, and the DiT that says them.
+
+    python -m tools.train configs/codec_smoke.py --workdir out/smoke/codec
+
+EXPECT
 """
 
-from configs.speech_stages import codec, smoke
+from configs.speech_stages import SMALL, codec, smoke
 
-SMALL = {"speech.encoder_width": 128, "speech.encoder_layers": 4, "speech.revive": 0.1}
-
-config = codec(smoke("model", **SMALL), rate=1e-3)
+config = codec(smoke("model", **SMALL, steps=1500, eval_every=250), rate=1e-3)

@@ -6,7 +6,14 @@ checkpoints that speak already; `codec`, `flow` and `vocoder` make a new voice s
 """
 
 from configs.stages import MEDIA, SMOKE, with_fields
-from omni_jax.training.config import DataConfig, OptimizerConfig, Source, SpeechConfig, TrainConfig
+from omni_jax.training.config import (
+    DataConfig,
+    DiscriminatorConfig,
+    OptimizerConfig,
+    Source,
+    SpeechConfig,
+    TrainConfig,
+)
 
 TALKER, DIT, VOCODER = ("talker/*",), ("token2wav/dit/*", "speaker_encoder/*"), ("token2wav/bigvgan/*",)
 ENCODER, DISCRIMINATORS = ("codec_encoder/*",), ("discriminators/*",)
@@ -20,9 +27,17 @@ def released(size: str, **fields) -> TrainConfig:
     return with_fields(start, fields)
 
 
-def smoke(model: str, data: str = "speech", **fields) -> TrainConfig:
-    """A run of minutes on two cores, from `model` of the smoke directory, on phrases of a few words."""
-    sources = lambda part: (Source(f"{SMOKE}/{data}/{part}.jsonl"),)
+RECORDED = f"{SMOKE}/speech/{{}}_digits.jsonl"  # what flite said, …
+CODED = f"{SMOKE}/speech/{{}}_codes.jsonl"  # its codes, …
+SPOKEN = f"{SMOKE}/{{}}_spoken/manifest.jsonl"  # what Token2Wav said of these codes, …
+PAIRS = f"{SMOKE}/speech/{{}}_pairs.jsonl"  # and better and worse speech of the Talker.
+SMALL = {"speech.encoder_width": 128, "speech.encoder_layers": 4, "speech.revive": 0.1}
+JUDGES = DiscriminatorConfig((2, 3), (8, 16, 32), ((512, 120, 480),), 8)
+
+
+def smoke(model: str, manifests: str = RECORDED, **fields) -> TrainConfig:
+    """A run of minutes on two cores, from `model` of the smoke directory, on spoken phrases of a few digits."""
+    sources = lambda part: (Source(manifests.format(part)),)
     data = DataConfig(sources("train"), sources("held_out"), length=256, speech_length=768)
     optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=20)
     start = TrainConfig(f"{SMOKE}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=600,

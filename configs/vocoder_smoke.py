@@ -1,9 +1,10 @@
-"""BigVGAN in small.
+"""BigVGAN in small, against small discriminators.
+
+    python -m tools.train configs/vocoder_smoke.py --workdir out/smoke/vocoder
+
+EXPECT
 """
 
-from configs.speech_stages import smoke, vocoder
-from omni_jax.training.config import DiscriminatorConfig
+from configs.speech_stages import JUDGES, smoke, vocoder
 
-JUDGES = DiscriminatorConfig((2, 3), (8, 16, 32), ((512, 120, 480),), 8)
-
-config = vocoder(smoke("model", **{"speech.discriminators": JUDGES, "batch_size": 4}), rate=1e-3)
+config = vocoder(smoke("codec_model", batch_size=4, steps=800, **{"speech.discriminators": JUDGES}), rate=1e-3)

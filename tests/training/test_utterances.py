@@ -87,13 +87,13 @@ def test_a_wrong_step_is_seen(talking, talking_7b, said):
     """The comparison above fails if a step's place, text or code is another."""
     models, config = networks(talking_7b, talking.config), talking.config
     batch = batch_of([said], talking)
-    right = spoken_hidden(models, config, RUN, batch)[0]
+    hidden = jax.jit(lambda batch: spoken_hidden(models, config, RUN, batch)[0])
+    right = hidden(batch)
     learnt = batch.speech.weights[0] > 0
     for field in ("beyond", "text", "code", "source"):
         other = getattr(batch.speech, field) + (batch.speech.weights > 0) * 3
         moved = batch._replace(speech=batch.speech._replace(**{field: other}))
-        wrong = spoken_hidden(models, config, RUN, moved)[0]
-        assert np.abs(wrong - right)[0][learnt].max() > 1e-3, field
+        assert np.abs(hidden(moved) - right)[0][learnt].max() > 1e-3, field
 
 
 def test_packed_equals_alone(talking, talking_7b, said):
@@ -104,19 +104,49 @@ def test_packed_equals_alone(talking, talking_7b, said):
         np.testing.assert_allclose(value, sum(each[name] for each in alone), rtol=2e-5, err_msg=name)
 
 
-def test_preference_starts_at_log_2(talking, talking_7b, said):
-    """The policy is the reference still; and the gradient raises what is better."""
-    config = talking.config
-    models = networks(talking_7b, config)
-    models |= {"reference": models["talker"]}
+def with_worse(said):
+    """The same turns as pairs: better than five codes of the same kind."""
     worse = {"worse": [7] * 5}
-    pairs = [dataclasses.replace(e, turns=tuple(dataclasses.replace(t, sound=t.sound | worse) for t in e.turns))
-             for e in said]
-    sums = preference(models, config, RUN, batch_of([pairs, pairs[:1]], talking, pairs=True))
-    assert sums["weight"] == 3
-    np.testing.assert_allclose(sums["loss"], 3 * np.log(2), rtol=1e-6)
-    better, = utterances(said[0], config, talking.speakers, 0, False, np.random.default_rng(0))
-    assert better.steps == said[0].turns[0].start + 2 + len(said[0].turns[0].sound["codes"])
+    return [dataclasses.replace(e, turns=tuple(dataclasses.replace(t, sound=t.sound | worse) for t in e.turns))
+            for e in said]
+
+
+def test_preference_is_the_published_formula(talking, talking_7b, said):
+    """Loss, and gradient of the head's weight, from logits on in float64: arXiv 2305.18290, equation 7."""
+    config, models = talking.config, networks(talking_7b, talking.config)
+    pairs = with_worse(said)
+    batch = batch_of([pairs, pairs[:1]], talking, pairs=True)
+    head = models["talker"].codec_head.weight[...]
+    reference = jax.tree.map(lambda x: x, models["talker"])
+    reference.codec_head.weight = nnx.Param(head + 0.05 * jnp.sin(jnp.arange(head.size)).reshape(head.shape))
+    graphdef, params = nnx.split(models["talker"])
+
+    def loss(weight):
+        policy = nnx.merge(graphdef, params)
+        policy.codec_head.weight = nnx.Param(weight)
+        return preference(models | {"talker": policy, "reference": reference}, config, RUN, batch)["loss"]
+
+    ours, slope = jax.value_and_grad(loss)(head)
+    hidden = np.asarray(spoken_hidden(models, config, RUN, batch)[0], np.float64)
+    theirs, gradient, rows = 0.0, np.zeros(head.shape), batch.speech
+    shares = lambda weight: scores_of(hidden @ np.asarray(weight, np.float64).T)
+    policy, other = shares(head), shares(reference.codec_head.weight[...])
+    for b, segment in [(0, 1), (0, 3), (1, 1)]:
+        steps = [np.flatnonzero((rows.segments[b] == segment + i) & (rows.weights[b] > 0)) for i in (0, 1)]
+        gains = [sum((policy - other)[b, s, rows.targets[b, s]]) for s in steps]
+        margin = RUN.speech.beta * (gains[0] - gains[1])
+        theirs += np.log1p(np.exp(-margin))
+        for sign, own in zip((1, -1), steps, strict=True):
+            wanted = np.eye(head.shape[0])[rows.targets[b, own]] - np.exp(policy[b, own])
+            gradient -= sign * RUN.speech.beta / (1 + np.exp(margin)) * wanted.T @ hidden[b, own]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    np.testing.assert_allclose(slope, gradient, atol=1e-4 * np.abs(gradient).max())
+
+
+def scores_of(logits):
+    """Log shares, float64."""
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
 def test_speakers_are_drawn_apart_from_the_text(talking, said):

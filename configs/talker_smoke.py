@@ -1,0 +1,10 @@
+"""Context continuation in small: the Talker learns the codes of spoken phrases, from a random start; Thinker frozen.
+
+    python -m tools.train configs/talker_smoke.py --workdir out/smoke/talker
+
+EXPECT
+"""
+
+from configs.speech_stages import CODED, smoke, talker
+
+config = talker(smoke("voice_model", CODED), rate=2e-3)
