@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omni_jax.errors import OmniError, require
+from omni_jax.errors import require
 from omni_jax.training.manifests import Line
 
-SHOWN = 3  # broken lines that an error tells
 
-
-def check_out(path: Path) -> None:
+def check_out(path: Path, where: str) -> None:
     """Raises OmniError if a new manifest could not be written there; asked before long work."""
-    require(not path.exists() and path.absolute().parent.is_dir(), str(path),
-            "exists already, or its folder does not; give another name")
+    require(not path.exists() and path.absolute().parent.is_dir(), where,
+            "exists already, or its directory does not; give another name")
 
 
 def relocated(line: Line, folder: Path) -> dict[str, Any]:
@@ -30,11 +28,3 @@ def relocated(line: Line, folder: Path) -> dict[str, Any]:
 
 def json_line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def check_broken(broken: Mapping[str, str], count: int, most: float) -> None:
-    """Raises OmniError if more than a share `most` of `count` conversations is broken ({where: sentence})."""
-    if len(broken) > most * count:
-        told = "; ".join(f"{where}: {sentence}" for where, sentence in list(broken.items())[:SHOWN])
-        raise OmniError(f"{len(broken)} of {count} conversations are broken, more than --max-broken {most} allows: "
-                        f"{told}{'; …' if len(broken) > SHOWN else ''}")

@@ -27,16 +27,18 @@ from omni_jax.inference.codec import Codec
 from omni_jax.training.codebook import codebook_metrics
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Line, Manifest
+from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar, whole_file
 from tools._cli import parser, run
-from tools._manifests import check_broken, check_out, json_line, relocated
+from tools._examples import check_broken
+from tools._manifests import check_out, json_line, relocated
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = _parser().parse_args(argv)
     started = time.perf_counter()
     require(0 <= arguments.max_broken <= 1, "--max-broken", f"{arguments.max_broken} must lie from 0 to 1")
-    check_out(arguments.out)
+    check_out(arguments.out, str(arguments.out))
     manifest = Manifest(Source(arguments.manifest, form=arguments.form))
     codec = Codec.load(arguments.checkpoint, arguments.mesh, needs=("codec_encoder",))
     usage, counts, broken = np.zeros(len(codec.table), np.float32), collections.Counter(), {}
@@ -94,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory of either kind, with a codec encoder")
     made.add_argument("manifest", metavar="IN", help="conversations, one a line")
     made.add_argument("out", type=Path, metavar="OUT", help="the manifest to write")
-    made.add_argument("--form", default="messages", help="of IN: messages, sharegpt or swift (default messages)")
+    made.add_argument("--form", choices=tuple(READERS), default="messages", help="of IN")
     made.add_argument("--max-broken", type=float, default=0.01, metavar="SHARE", help="that may be left out (0.01)")
     made.add_argument("--mesh", default="", help='devices, as in "data=1,model=4" (default: one)')
     return made

@@ -13,7 +13,6 @@ are empty; one that reached --talker-max-new-tokens is never the better. An inte
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -33,12 +32,13 @@ from omni_jax.inference.replies import Options, Reply
 from omni_jax.inference.sampling import row_seeds
 from omni_jax.training import texts
 from omni_jax.training.config import Source
-from omni_jax.training.manifests import Line, Manifest, located
+from omni_jax.training.manifests import Line, Manifest
 from omni_jax.training.readers import READERS
 from omni_jax.training.spoken import Spoken, reward
-from omni_jax.weights.files import progress_bar
+from omni_jax.weights.files import progress_bar, whole_file
 from tools import _cli
 from tools._examples import check_broken, sound_of, text_of, unspoken
+from tools._manifests import check_out, json_line, relocated
 from tools._results import Results, digest
 from tools._speaking import (
     SPECS,
@@ -105,9 +105,7 @@ def _check(arguments: argparse.Namespace) -> None:
     require(arguments.margin > 0 <= arguments.pause_weight, "--margin and --pause-weight",
             f"{arguments.margin} must be above 0, and {arguments.pause_weight} not below")
     require(arguments.talker_temperature != 0, "--talker-temperature", "0 says the same each time; give more")
-    out = Path(arguments.out)
-    require(out.absolute().parent.is_dir() and not out.exists(), f"--out {out}",
-            "exists already, or its directory does not; give another name")
+    check_out(Path(arguments.out), f"--out {arguments.out}")
 
 
 def make(arguments: argparse.Namespace, listeners: Listeners) -> dict[str, Any]:
@@ -232,17 +230,14 @@ def best_and_worst(renderings: Sequence[Rendering]) -> tuple[Rendering, Renderin
 def _record(job: Job, pair: tuple[Rendering, Rendering], speaker: str, folder: Path,
             files: Sequence[Path] | None) -> dict[str, Any]:
     """The line with its pair; its paths start from `folder`, that of the new manifest."""
-    there = Path(os.path.relpath(job.line.folder.absolute(), folder))
-    messages = located(READERS[job.line.form](job.line.record()), there)
-    last, better = messages[-1], [each.reply.codes.tolist() for each in pair]
-    sound = sound_of(last) | {"type": "audio", "speaker": speaker, "codes": better[0], "worse": better[1]}
+    record = relocated(job.line, folder)
+    *others, last = record["messages"]
+    codes = [each.reply.codes.tolist() for each in pair]
+    sound = sound_of(last) | {"type": "audio", "speaker": speaker, "codes": codes[0], "worse": codes[1]}
     if files:
         sound["audio"] = os.path.relpath(files[0].absolute(), folder)
     content = [{"type": "text", "text": job.text}, sound]
-    record = job.line.record() if job.line.form == "messages" else {}
-    fields = {key: value for key, value in record.items() if key not in ("messages", "conversation")} \
-        if isinstance(record, dict) else {}
-    return {**fields, "messages": [*messages[:-1], {**last, "content": content}], "preference": {
+    return {**record, "messages": [*others, {**last, "content": content}], "preference": {
         "rewards": [each.reward for each in pair], "transcripts": [each.speech.heard.text for each in pair]}}
 
 
@@ -254,12 +249,8 @@ def _write_pairs(out: Path, lines: Sequence[dict[str, Any]]) -> None:
         os.remove(f"{out}.progress")
         raise OmniError(f"{out}: no pair was found in {len(lines)} lines, in {cut} of which no speech came to an end; "
                         "lower --margin, raise --samples, --talker-temperature or --talker-max-new-tokens, or train on")
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        partial.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-        partial.rename(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(out) as partial:
+        partial.write_text("".join(map(json_line, records)), encoding="utf-8")
 
 
 def _summed_up(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_broken_ones_are_left_out_up_to_a_share(folder, directory):
     for line, sentence in ((2, "silent.wav: is silent"), (3, "no such file"), (4, "telephone.wav: has 8,000 Hz")):
         assert sentence in told["broken"][f"{folder / 'in' / 'speech.jsonl'}:{line}"]
     (folder / "out" / "coded.jsonl").unlink()
-    with pytest.raises(OmniError, match=r"2 of 5 conversations are broken, more than --max-broken 0\.2 .*silent"):
+    with pytest.raises(OmniError, match=r"2 of 5 examples are broken, more than --max-broken 0\.2 .*silent"):
         run(folder, directory, records, "--max-broken=0.2")
     assert not list((folder / "out").iterdir())
 
