@@ -2,27 +2,108 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from omni_jax.config import OmniConfig
+from configs import speech_stages
+from configs.stages import with_fields
+from omni_jax.config import DecoderConfig, OmniConfig
 from omni_jax.sharding import resolve
 from omni_jax.training import setup
-from omni_jax.training.batch import TrainBatch
-from omni_jax.training.config import DataConfig, LoraConfig, Source, TrainConfig
-from omni_jax.training.step import TrainState, make_train_step, state_of
+from omni_jax.training.batch import ClipBatch, SpokenBatch, TrainBatch
+from omni_jax.training.clips import Clips
+from omni_jax.training.config import DataConfig, LoraConfig, MediaBudget, Source, TrainConfig
+from omni_jax.training.packing import to_batch
+from omni_jax.training.step import Params, make_train_step, state_of
+from omni_jax.training.utterances import talker_rows
 from tools._phases import Model, Step, local_bytes
 
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """what: in words. run: its configuration, but for the batch size and remat. row: a batch of one empty row. flops:
+    what a step must compute for a row, nothing twice, by the abstract parameters that learn and those that are frozen.
+
+    Source of the counts: PaLM (arXiv 2204.02311), appendix B: twice each weight for every vector and pass, which are
+    forward, gradient of the input and, if it learns, of the weight. (There attention counts as the whole square.)
+    """
+
+    what: str
+    run: TrainConfig
+    row: Callable[[OmniConfig, TrainConfig], Any]
+    flops: Callable[[OmniConfig, TrainConfig, Params, Params], float]
+
+
+def _texts(config: OmniConfig, run: TrainConfig) -> TrainBatch:
+    return to_batch([()], run.data.length, config, run.data.media)
+
+
+def _spoken(config: OmniConfig, run: TrainConfig) -> SpokenBatch:
+    return SpokenBatch(_texts(config, run), talker_rows([()], run.data.speech_length, config))
+
+
+def _clips(config: OmniConfig, run: TrainConfig) -> ClipBatch:
+    return Clips(run, config.token2wav_config, {}).to_batch([()], run.data.length)
+
+
+def _weights(params: Params, *names: str) -> int:
+    return sum(math.prod(leaf.shape) for path, leaf in params.items() if path.startswith(names))
+
+
+def _attention(config: DecoderConfig, length: int) -> int:
+    """Of one pass forward: causal, half of the square. A backward pass takes twice as much."""
+    return 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * length**2
+
+
+def _text_flops(config: OmniConfig, run: TrainConfig, learnt: Params, frozen: Params) -> float:
+    """The decoder and the head, and attention."""
+    thinker, length = config.thinker_config, run.data.length
+    read = "thinker/decoder/", "thinker/embed/" if thinker.tie_word_embeddings else "thinker/lm_head/"
+    products = length * (6 * _weights(learnt, *read) + 4 * _weights(frozen, *read))
+    return products + 3 * _attention(thinker.text_config, length)
+
+
+def _spoken_flops(config: OmniConfig, run: TrainConfig, learnt: Params, frozen: Params) -> float:
+    """The frozen Thinker forward, without its head, and the Talker."""
+    length, steps = run.data.length, run.data.speech_length
+    heard = 2 * length * _weights(frozen, "thinker/decoder/") + _attention(config.thinker_config.text_config, length)
+    said = 6 * steps * _weights(learnt, "talker/proj/", "talker/decoder/", "talker/codec_head/")
+    return heard + said + 3 * _attention(config.talker_config, steps)
+
+
+def _clip_flops(config: OmniConfig, run: TrainConfig, learnt: Params, frozen: Params) -> float:
+    """The DiT at one time: its layers in every frame, each seeing its own block or two, and its modulations once; the
+    code's part of the input once a code. Left out: both ECAPAs and the mels."""
+    dit = config.token2wav_config.dit_config
+    frames, layers = run.speech.clip * dit.block_size, "token2wav/dit/layers/"
+    once = _weights(learnt, f"{layers}modulation/", "token2wav/dit/modulation/", "token2wav/dit/time/")
+    each = _weights(learnt, layers, "token2wav/dit/output/") - _weights(learnt, f"{layers}modulation/")
+    each += dit.hidden_size * (dit.mel_dim + dit.emb_dim // dit.repeats)
+    seen = dit.block_size * (dit.num_hidden_layers + len(dit.look_ahead_layers + dit.look_backward_layers))
+    return 6 * (once + frames * each) + 12 * frames * seen * dit.num_attention_heads * dit.head_dim
+
+
+def _text_run(length: int, lora: LoraConfig | None = None) -> TrainConfig:
+    return TrainConfig("", DataConfig((Source("none"),), length=length), lora=lora)
+
+
+_VOICE = speech_stages.released("7b", **{"accumulate": 1, "data.media": MediaBudget()})
 PHASES = {
-    "train-8k": "a training step of all parameters, packed rows of 8,192 tokens",
-    "train-32k": "the same with 32,768 tokens",
-    "train-lora": "a training step of low-rank adapters on the frozen decoder, rows of 8,192 tokens",
+    "train-8k": Phase("a training step of all parameters, packed rows of 8,192 tokens", _text_run(8192), _texts,
+                      _text_flops),
+    "train-32k": Phase("the same with 32,768 tokens", _text_run(32768), _texts, _text_flops),
+    "train-lora": Phase("a training step of low-rank adapters on the frozen decoder, rows of 8,192 tokens",
+                        _text_run(8192, LoraConfig()), _texts, _text_flops),
+    "train-talker": Phase("a training step of the Talker on the frozen Thinker, rows of 4,096 tokens and 8,192 steps",
+                          speech_stages.talker(_VOICE), _spoken, _spoken_flops),
+    "train-dit": Phase("a training step of the DiT and the speaker encoder, rows of 12 blocks (2.88 s)",
+                       speech_stages.flow(_VOICE), _clips, _clip_flops),
 }
-LENGTHS = {"train-8k": 8192, "train-32k": 32768, "train-lora": 8192}
-COLUMNS = (("target", "10s"), ("mesh", "5s"), ("phase", "10s"), ("remat", "5s"), ("rows", "4s"), ("fits", "4s"),
+SPOKEN = "train-talker", "train-dit"  # for models that speak
+COLUMNS = (("target", "10s"), ("mesh", "5s"), ("phase", "12s"), ("remat", "5s"), ("rows", "4s"), ("fits", "4s"),
            ("params", "6s"), ("optim", "5s"), ("grads", "5s"), ("temp", "5s"), ("total", "5s"), ("of GB", "6s"),
            ("TFLOP", "7s"), ("model", "7s"), ("GB", "7s"), ("coll", "6s"), ("GB sent", "7s"), ("ms", "7s"),
            ("work", "7s"), ("links", "6s"), ("starts", "6s"), ("MFU", "5s"))
@@ -39,38 +120,22 @@ class TrainStep(Step):
 
 def train_step(config: OmniConfig, mesh: Mesh, phase: str, rows: int, remat: str) -> tuple[Model, TrainStep]:
     """The step of one of PHASES with so many rows a device (of data and fsdp), text alone; in no mesh's context. The
-    model's params are all that the run keeps, but for the optimizer's state. Raises OmniError."""
-    length = LENGTHS[phase]
-    lora = LoraConfig() if phase == "train-lora" else None
-    batch_size = rows * mesh.shape["data"] * mesh.shape["fsdp"]
-    run = TrainConfig("", DataConfig((Source("none"),), length=length), lora=lora, batch_size=batch_size, remat=remat)
+    model's params are all that the run keeps, but for what Adam and averages add. Raises OmniError."""
+    kind, batch_size = PHASES[phase], rows * mesh.shape["data"] * mesh.shape["fsdp"]
+    run = with_fields(kind.run, {"batch_size": batch_size, "remat": remat})
     plan, params, frozen = setup.plan_of(run, config, mesh)
     state, shardings = state_of(plan, params)
-    args = (state, frozen, _batch(mesh, batch_size, length))
-    return Model(config, mesh, {"thinker": (None, {**params, **frozen})}), TrainStep(
-        make_train_step(plan, shardings), args, (params, frozen), state.optimizer,
-        model_flops=_model_flops(config, state, frozen, batch_size, length), gradients=local_bytes(params),
+    args = (state, frozen, _rows(kind.row(config, run), batch_size, mesh))
+    return Model(config, mesh, {"trained": (None, {**params, **frozen})}), TrainStep(
+        make_train_step(plan, shardings), args, (params, frozen), (state.optimizer, state.averages),
+        model_flops=batch_size * kind.flops(config, run, params, frozen), gradients=local_bytes(params),
         facts={"remat": remat, "rows": rows})
 
 
-def _batch(mesh: Mesh, rows: int, length: int) -> TrainBatch:
-    where = NamedSharding(mesh, PartitionSpec(None, *resolve(("batch",), (rows,), mesh)))
-    array = lambda dtype, *shape: jax.ShapeDtypeStruct((1, rows, *shape), dtype, sharding=where)
-    ids = array(jnp.int32, length)
-    return TrainBatch(ids, ids, array(jnp.float32, length), array(jnp.int32, 1, 3), array(jnp.float32, 1), (), ())
-
-
-def _model_flops(config: OmniConfig, state: TrainState, frozen: dict, rows: int, length: int) -> float:
-    """Twice each weight of the decoder and the head for every token and pass: forward, gradient of the input and, if
-    it learns, of the weight; and causal attention, half of the square, three times.
-
-    Source: PaLM (arXiv 2204.02311), appendix B, which counts the whole square.
-    """
-    text, head = config.thinker_config.text_config, "embed" if config.thinker_config.tie_word_embeddings else "lm_head"
-    read = lambda path: path.startswith(("thinker/decoder/", f"thinker/{head}/"))
-    count = lambda tree: sum(math.prod(leaf.shape) for path, leaf in tree.items() if read(path))
-    attention = 6 * text.num_hidden_layers * text.num_attention_heads * text.head_dim * length
-    return rows * length * (6.0 * count(state.params) + 4.0 * count(frozen) + attention)
+def _rows(batch: Any, count: int, mesh: Mesh) -> Any:
+    """So many rows like a batch's only one, as a step takes them (see training.feed.put)."""
+    where = NamedSharding(mesh, PartitionSpec(None, *resolve(("batch",), (count,), mesh)))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, count, *x.shape[1:]), x.dtype, sharding=where), batch)
 
 
 def facts(step: TrainStep, row: dict[str, Any], devices: int, peak: float) -> dict[str, Any]:

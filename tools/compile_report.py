@@ -93,7 +93,8 @@ def _chosen(arguments: Any, config: OmniConfig) -> list[str]:
     """The phases asked for. Raises OmniError."""
     speaks = config.talker_config is not None and config.token2wav_config is not None
     asked = arguments.phase or []
-    spoken = ["--first-audio"] if arguments.first_audio else [name for name in asked if name in _speech_phases.PHASES]
+    of_speech = {*_speech_phases.PHASES, *_training.SPOKEN}
+    spoken = ["--first-audio"] if arguments.first_audio else [name for name in asked if name in of_speech]
     if spoken and not speaks:
         raise OmniError(f"{arguments.config}: has no Talker and Token2Wav; leave out {spoken[0]}")
     if asked or arguments.first_audio:
@@ -283,12 +284,12 @@ def _tokens(text: str) -> int:
 
 
 def _parser():
-    made = parser(__doc__)
+    made, trained = parser(__doc__), {name: phase.what for name, phase in _training.PHASES.items()}
     made.add_argument("config", type=Path, metavar="CONFIG", help="a config.json, or a directory that holds one")
     made.add_argument("--target", nargs="+", default=_chips.TARGETS, metavar="TARGET",
                       help=f"of {', '.join(_chips.TARGETS)} (default all) or other sizes of these")
     made.add_argument("--phase", nargs="+", choices=PHASES | _training.PHASES, metavar="PHASE",
-                      help="; ".join(f"{name}: {what}" for name, what in (PHASES | _training.PHASES).items())
+                      help="; ".join(f"{name}: {what}" for name, what in (PHASES | trained).items())
                       + " (default all of a reply that the model has, or with --first-audio none)")
     made.add_argument("--first-audio", type=_tokens, metavar="TOKENS",
                       help="add up the time from a prompt of so many tokens to the first sound")

@@ -1,5 +1,6 @@
 """The counts of optimised HLO, and small models compiled for chips that are not here."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs.stages import with_fields
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.models import dit
+from omni_jax.speech_config import MelConfig
 from tests import tiny
 from tools import _chips, _first_audio, _hlo, _phases, _speech_phases, _training, compile_report
 
@@ -225,32 +228,85 @@ def test_a_small_model_compiles_for_a_chip(target, mesh, phase, attention, tmp_p
     assert row["seconds"]["total"] >= row["seconds"]["starts"] > 0
 
 
+SHORT = {"train-8k": {"data.length": 256}, "train-lora": {"data.length": 256},
+         "train-talker": {"data.length": 128, "data.speech_length": 256},
+         "train-dit": {"speech.clip": 3, "speech.mel": MelConfig(hop=30)}}
+
+
+def shorten(monkeypatch, phase, **lengths):
+    kind = _training.PHASES[phase]
+    monkeypatch.setitem(_training.PHASES, phase, dataclasses.replace(kind, run=with_fields(kind.run, lengths)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target, mesh, phase, remat", [
-    ("v5e:2x2", "data=2,fsdp=2", "train-8k", "dots"), ("h100", "", "train-lora", "full")])
+    ("v5e:2x2", "data=2,fsdp=2", "train-8k", "dots"), ("h100", "", "train-lora", "full"),
+    ("v5e:2x2", "fsdp=4", "train-talker", "full"), ("v5e:2x2", "fsdp=4", "train-dit", "dots"),
+    ("h100", "", "train-dit", "none")])
 def test_a_small_training_step_compiles_for_a_chip(target, mesh, phase, remat, tmp_path, monkeypatch):
     _chips.prepare()
     if _chips.missing(target):
         pytest.skip(f"no compiler for {target}; {_chips.INSTALL}")
-    config = OmniConfig.from_json(tiny.config("7b-heads"))
-    monkeypatch.setitem(_training.LENGTHS, phase, 256)
+    config = OmniConfig.from_json(tiny.config("7b-heads", speech=phase in _training.SPOKEN))
+    shorten(monkeypatch, phase, **SHORT[phase])
     row = compile_report.train_report(config, sharding.make_mesh(mesh, _chips.devices(target)), target, phase, 2, remat)
     assert row["compiles"] and row["fits"] and row["cache_in_place"] and (row["rows"], row["remat"]) == (2, remat)
     assert 0 < row["model_flops"] < row["flops"] and 0 < row["utilisation"] < 1
-    assert row["cache"] == pytest.approx(2 * row["gradients"], rel=0.01)  # Adam's two moments
-    assert (row["weights"] == row["gradients"]) == (phase != "train-lora")
+    kept = 2 + (phase == "train-dit")  # Adam's two moments, and averages
+    assert row["cache"] == pytest.approx(kept * row["gradients"], rel=0.01)
+    assert (row["weights"] == row["gradients"]) == (phase == "train-8k")
     assert (row["collectives"] > 0) == (target != "h100")
+
+
+def decoder_weights(config):
+    D, N, K, H, L = (config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim,
+                     config.num_hidden_layers)
+    return L * (D * H * (2 * N + 2 * K) + 3 * D * config.intermediate_size)
+
+
+def attended(config, length):
+    """FLOPs of causal attention forward."""
+    return 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * length * length / 2
 
 
 def test_the_work_of_a_training_step_is_that_of_its_shapes(monkeypatch):
     config = OmniConfig.from_json(tiny.config("7b-heads"))
-    monkeypatch.setitem(_training.LENGTHS, "train-8k", 64)
+    shorten(monkeypatch, "train-8k", **{"data.length": 64})
     _, step = _training.train_step(config, sharding.make_mesh("data=2", jax.devices()[:2]), "train-8k", 3, "none")
     text = config.thinker_config.text_config
-    D, N, K, H, L = (text.hidden_size, text.num_attention_heads, text.num_key_value_heads, text.head_dim,
-                     text.num_hidden_layers)
-    weights = L * (D * H * (2 * N + 2 * K) + 3 * D * text.intermediate_size) + D * text.vocab_size
-    assert step.model_flops == pytest.approx(2 * 3 * 64 * (6 * weights + 6 * L * 64 * N * H), rel=0.01)
+    weights = decoder_weights(text) + text.hidden_size * text.vocab_size
+    assert step.model_flops == pytest.approx(2 * 3 * (64 * 6 * weights + 3 * attended(text, 64)), rel=0.01)
+
+
+def test_the_work_of_a_step_of_the_talker(monkeypatch):
+    config = OmniConfig.from_json(tiny.config("7b-heads", speech=True))
+    shorten(monkeypatch, "train-talker", **{"data.length": 96, "data.speech_length": 160})
+    _, step = _training.train_step(config, sharding.make_mesh("fsdp=2", jax.devices()[:2]), "train-talker", 3, "none")
+    text, talker = config.thinker_config.text_config, config.talker_config
+    heard = 96 * 2 * decoder_weights(text) + attended(text, 96)
+    weights = decoder_weights(talker) + talker.hidden_size * (talker.embedding_size + talker.vocab_size)
+    said = 160 * 6 * weights + 3 * attended(talker, 160)
+    assert step.model_flops == pytest.approx(2 * 3 * (heard + said), rel=0.01)
+    state, frozen, (words, speech) = step.args
+    assert all(path.startswith("talker/") for path in state.params) and frozen["thinker/decoder/norm/scale"]
+    assert {leaf.dtype for leaf in frozen.values()} == {jnp.dtype(jnp.bfloat16)}
+    assert words.token_ids.shape == (1, 6, 96) and speech.code.shape == (1, 6, 160)
+    assert {leaf.sharding.spec[1] for leaf in jax.tree.leaves((words, speech))} == {("data", "fsdp")}
+
+
+def test_the_work_of_a_step_of_the_dit(monkeypatch):
+    config = OmniConfig.from_json(tiny.config("7b", speech=True))
+    shorten(monkeypatch, "train-dit", **{"speech.clip": 5})
+    _, step = _training.train_step(config, sharding.make_mesh(None, jax.devices()[:1]), "train-dit", 2, "none")
+    c = config.token2wav_config.dit_config
+    D, L, width, frames = c.hidden_size, c.num_hidden_layers, c.num_attention_heads * c.head_dim, 5 * c.block_size
+    seen = c.block_size * (L + len(c.look_ahead_layers + c.look_backward_layers))
+    each = L * (4 * D * width + 2 * c.ff_mult * D**2) + D * (2 * c.mel_dim + c.emb_dim / 2) + 2 * seen * width
+    once = (6 * L + 2) * D**2 + 256 * D + D**2
+    assert step.model_flops == pytest.approx(2 * 6 * (frames * each + once), rel=0.02)  # biases, at this size
+    state, _, clips = step.args
+    assert all(path.startswith(("token2wav/dit/", "speaker_encoder/")) for path in state.params)
+    assert state.averages.keys() == state.params.keys() and clips.codes.shape == (1, 2, 5, c.block_size // 2)
 
 
 def test_an_unrolled_loop_counts_each_of_its_turns_once():
@@ -296,7 +352,7 @@ ENTRY %main (q: bf16[1,6,64,128], k: bf16[1,2,64,128]) -> bf16[1,6,64,128] {
 def test_errors_say_what_to_do(config_file, monkeypatch):
     with pytest.raises(OmniError, match="choose one of"):
         compile_report.main([str(config_file), "--target", "v99:2x2"])
-    for options in (["--first-audio", "1000"], ["--phase", "solve-first"]):
+    for options in (["--first-audio", "1000"], ["--phase", "solve-first"], ["--phase", "train-8k", "train-talker"]):
         with pytest.raises(OmniError, match="no Talker"):
             compile_report.main([str(config_file), "--target", "v5e:2x2", *options])
     monkeypatch.setattr(_chips, "missing", lambda target: "libtpu")
