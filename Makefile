@@ -65,7 +65,7 @@ $(VOICE:%=out/smoke/%_model): out/smoke/%_model: | out/smoke/model $(SPEECH)
 
 out/smoke/vocoder_model: | out/smoke/codec_model
 out/smoke/distill_model: | out/smoke/frozen_model out/smoke/train_spoken out/smoke/held_out_spoken
-out/smoke/talker_model: | $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
+out/smoke/talker_model: | out/smoke/more/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 out/smoke/preference_model: | $(SPEECH)/train_pairs.jsonl $(SPEECH)/held_out_pairs.jsonl
 out/smoke/voices_model: | out/smoke/preference_model
 
@@ -91,6 +91,14 @@ out/smoke/frozen_model: | out/smoke/voice_model
 
 $(SPEECH)/%_codes.jsonl: | out/smoke/voice_model
 	$(BIN)/python -m tools.make_codes out/smoke/voice_model $(SPEECH)/$*_digits.jsonl $@
+
+# More phrases: from few, the Talker would learn these by heart.
+out/smoke/more: | .venv/test
+	mkdir -p out/smoke
+	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 2400 --held-out 2 --seed 1
+
+out/smoke/more/train_codes.jsonl: | out/smoke/voice_model out/smoke/more
+	$(BIN)/python -m tools.make_codes out/smoke/voice_model out/smoke/more/train.jsonl $@
 
 out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 	$(BIN)/python -m tools.speak --model out/smoke/voice_model --manifest $(SPEECH)/$*_codes.jsonl $(HEARD) --out $@

@@ -5,6 +5,6 @@
 EXPECT
 """
 
-from configs.speech_stages import CODED, smoke, talker
+from configs.speech_stages import MORE, smoke, talker
 
-config = talker(smoke("voice_model", CODED), rate=2e-3)
+config = talker(smoke("voice_model", **MORE), rate=2e-3)

@@ -5,6 +5,6 @@
 EXPECT
 """
 
-from configs.speech_stages import CODED, smoke, voices
+from configs.speech_stages import MORE, smoke, voices
 
-config = voices(smoke("talker_model", CODED, steps=200, eval_every=50), rate=5e-4)
+config = voices(smoke("preference_model", steps=100, eval_every=50, **MORE), rate=5e-4)

@@ -60,11 +60,11 @@ def phrase(kind: str, held_out: bool, rng: np.random.Generator) -> str:
                            for word, comma in zip(words, [*commas, False], strict=True)).strip() + "."
 
 
-def phrases(count: int, held_out: bool, rng: np.random.Generator) -> list[tuple[str, str]]:
+def phrases(count: int, held_out: bool, kinds: Sequence[str], rng: np.random.Generator) -> list[tuple[str, str]]:
     """(kind, text) of so many different ones, of each kind in turn."""
     found: dict[str, str] = {}
     while len(found) < count:
-        kind = list(KINDS)[len(found) % len(KINDS)]
+        kind = kinds[len(found) % len(kinds)]
         found.setdefault(phrase(kind, held_out, rng), kind)
     return [(kind, text) for text, kind in found.items()]
 
@@ -89,9 +89,9 @@ def spoken(text: str, voice: str, path: Path) -> None:
     write_wav(path, np.concatenate([margin, *pieces, margin]))
 
 
-def write(out: Path, part: str, count: int, rng: np.random.Generator, bar: Any) -> None:
+def write(out: Path, part: str, count: int, kinds: Sequence[str], rng: np.random.Generator, bar: Any) -> None:
     """The lines of `part` (train or held_out), their sounds and their manifests."""
-    texts = phrases(-(-count // len(VOICES)), part == "held_out", rng)
+    texts = phrases(-(-count // len(VOICES)), part == "held_out", kinds, rng)
     lines = [(f"{part}-{i:05d}-{speaker}", kind, text, speaker) for i, (kind, text) in enumerate(texts)
              for speaker in VOICES][:count]
     with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:
@@ -104,7 +104,7 @@ def write(out: Path, part: str, count: int, rng: np.random.Generator, bar: Any) 
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    for kind in (None, *KINDS):
+    for kind in (None, *kinds):
         chosen = [record(*line) for line in lines if kind in (None, line[1])]
         path = out / f"{part}{f'_{kind}' if kind else ''}.jsonl"
         path.write_text("".join(json.dumps(each) + "\n" for each in chosen))
@@ -126,17 +126,18 @@ def grammar(name: str, words: Sequence[str]) -> str:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = _parser().parse_args(argv)
     counts = {"train": arguments.train, "held_out": arguments.held_out}
-    if min(counts.values()) < len(KINDS) * len(VOICES):
-        raise OmniError(f"--train and --held-out must be {len(KINDS) * len(VOICES)} or more, one line of each kind and "
+    kinds = [arguments.kind] if arguments.kind else list(KINDS)
+    if min(counts.values()) < len(kinds) * len(VOICES):
+        raise OmniError(f"--train and --held-out must be {len(kinds) * len(VOICES)} or more, one line of each kind and "
                         "voice")
     require(shutil.which("flite") is not None, "flite", "is not installed; run apt-get install flite")
     started, rng = time.perf_counter(), np.random.default_rng(arguments.seed)
     with whole_directory(arguments.out) as out, progress_bar(sum(counts.values()), "speaking", True, "") as bar:
         (out / "sounds").mkdir()
         for part, count in counts.items():
-            write(out, part, count, rng, bar)
-        for kind, words in KINDS.items():
-            (out / f"{kind}.jsgf").write_text(grammar(kind, words))
+            write(out, part, count, kinds, rng, bar)
+        for kind in kinds:
+            (out / f"{kind}.jsgf").write_text(grammar(kind, KINDS[kind]))
     return {"directory": str(arguments.out), **counts, "speakers": list(VOICES),
             "seconds": round(time.perf_counter() - started, 2)}
 
@@ -146,6 +147,7 @@ def _parser():
     made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; it must not exist")
     made.add_argument("--train", type=int, default=600, help="lines to train on (default 600)")
     made.add_argument("--held-out", type=int, default=60, help="lines to evaluate on (default 60)")
+    made.add_argument("--kind", choices=tuple(KINDS), help="of the phrases (default: both, in turn)")
     made.add_argument("--seed", type=int, default=0)
     return made
 
