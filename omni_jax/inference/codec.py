@@ -22,12 +22,13 @@ from omni_jax import sharding
 from omni_jax.config import CodecConfig, MelConfig, OmniConfig, Token2WavConfig
 from omni_jax.data.speech import check_speech
 from omni_jax.errors import require
-from omni_jax.models.codec_encoder import WINDOW, CodecEncoder, in_windows, nearest
+from omni_jax.models.codec_encoder import CodecEncoder, in_windows, nearest
 from omni_jax.models.ecapa import SpeakerEncoder
 from omni_jax.models.mel import log_mel
 from omni_jax.weights import Speaker, beside, match, read_tensors
 from omni_jax.weights.names import leaves, nest
 
+PIECE = 768  # mel frames that are computed at a time
 TABLE = "token2wav/dit/codec_embed/weight"
 
 
@@ -86,22 +87,26 @@ class Codec:
             return Speaker(bos_token, np.asarray(_vector(*self.networks["speaker_encoder"], mel)), mel)
 
     def log_mel(self, wave: np.ndarray, frames: int) -> np.ndarray:
-        """float32 [frames, M] of a recording that has so many; at its ends they see its reflection. All pieces have one
-        shape, whatever the length."""
-        hop, pad = self.mel.hop, self.mel.pad
-        around, piece = np.pad(wave, pad, mode="reflect"), WINDOW * self.config.dit_config.block_size
-        parts = []
-        for first in range(0, frames, piece):
-            stretch = around[first * hop:(first + piece) * hop + 2 * pad]
-            stretch = np.pad(stretch, (0, piece * hop + 2 * pad - len(stretch)))
-            parts.append(np.asarray(_log_mel(stretch[None], self.mel))[0])
-        return np.concatenate(parts)[:frames]
+        """float32 [frames, M] of a recording; see `mel_of`."""
+        return mel_of(wave, frames, self.mel)
 
     @contextlib.contextmanager
     def _context(self) -> Iterator[None]:
         """A code is what is nearest: TPUs must not round the distances to bfloat16."""
         with jax.set_mesh(self.mesh), jax.default_matmul_precision("highest"):
             yield
+
+
+def mel_of(wave: np.ndarray, frames: int, config: MelConfig) -> np.ndarray:
+    """float32 [frames, M] of a recording, float32 [samples], that has so many; at its ends they see its reflection. It
+    is taken in pieces of one shape, whatever the length."""
+    around = np.pad(wave, config.pad, mode="reflect")
+    parts = []
+    for first in range(0, frames, PIECE):
+        stretch = around[first * config.hop:(first + PIECE) * config.hop + 2 * config.pad]
+        stretch = np.pad(stretch, (0, PIECE * config.hop + 2 * config.pad - len(stretch)))
+        parts.append(np.asarray(_log_mel(stretch[None], config))[0])
+    return np.concatenate(parts)[:frames]
 
 
 def _sizes(directory: Path, config: Token2WavConfig) -> CodecConfig | None:

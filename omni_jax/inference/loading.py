@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from omni_jax import sharding
 from omni_jax.config import OmniConfig, read_json_object
 from omni_jax.data.processor import Processor
-from omni_jax.errors import OmniError
+from omni_jax.errors import OmniError, require
 from omni_jax.inference.networks import Network, abstract_networks
 from omni_jax.inference.omni import Omni
 from omni_jax.inference.sampling import Sampling, whole_number
@@ -32,14 +32,9 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: b
     speaking networks unread. Raises OmniError before any weight is read if the checkpoint is incomplete or contradicts
     its config.json.
     """
-    directory = Path(path)
-    if not directory.is_dir():
-        raise OmniError(f"{directory}: is not a directory; give a checkpoint's directory")
-    keep_compiled_programs()
-    dtype = _dtype(dtype)
+    directory, dtype = _directory(path), _dtype(dtype)
     config = OmniConfig.load(directory)
-    kv_heads = config.thinker_config.text_config.num_key_value_heads
-    mesh = sharding.default_mesh(kv_heads) if mesh is None else sharding.make_mesh(mesh)
+    mesh = _mesh(config, mesh)
     processor = Processor.load(directory, config)
     settings = _generation_config(directory)
     ends, sampling = _ends(settings, config, directory), _default_sampling(settings, directory)
@@ -50,6 +45,30 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: b
     thinker = Network(config.thinker_config, networks["thinker"][0], params["thinker"], mesh, ends)
     voices = silent or _voices(config, networks, params, mesh, speakers, directory)
     return Omni(config, thinker, processor, sampling, voices)
+
+
+def load_voices(path: str | os.PathLike, mesh: Any = None, progress: bool = False) -> Voices:
+    """Token2Wav and the speakers alone, which speak codes that are given; all else stays unread. Otherwise as `load`."""
+    directory = _directory(path)
+    config = OmniConfig.load(directory)
+    require(config.token2wav_config is not None, str(directory), "has no Token2Wav; give a whole checkpoint")
+    mesh, speakers = _mesh(config, mesh), find_speakers(directory)
+    graphdef, abstract = abstract_networks(config, mesh, jnp.float32, names=["token2wav"])["token2wav"]
+    params = load_params(directory, config, {"token2wav": abstract}, progress=progress)["token2wav"]
+    return Voices(config, None, prepare(config.token2wav_config, graphdef, params, mesh), speakers, directory)
+
+
+def _directory(path: str | os.PathLike) -> Path:
+    """A checkpoint's, which is about to be loaded."""
+    directory = Path(path)
+    require(directory.is_dir(), str(directory), "is not a directory; give a checkpoint's directory")
+    keep_compiled_programs()
+    return directory
+
+
+def _mesh(config: OmniConfig, mesh: Any) -> Mesh:
+    kv_heads = config.thinker_config.text_config.num_key_value_heads
+    return sharding.default_mesh(kv_heads) if mesh is None else sharding.make_mesh(mesh)
 
 
 def _why_silent(config: OmniConfig, directory: Path, speech: bool) -> str | None:

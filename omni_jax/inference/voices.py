@@ -30,9 +30,9 @@ def checked_solve(solve: Any) -> str:
 
 
 class Voices:
-    """What speaks. `speakers`: by name, possibly none."""
+    """What speaks. `talker`: None where only codes that are given are spoken. `speakers`: by name, possibly none."""
 
-    def __init__(self, config: OmniConfig, talker: Network, synthesizer: Synthesizer, speakers: Mapping[str, Speaker],
+    def __init__(self, config: OmniConfig, talker: Network | None, synthesizer: Synthesizer, speakers: Mapping[str, Speaker],
                  directory: Path):
         self.config, self.talker, self.synthesizer, self.speakers = config, talker, synthesizer, dict(speakers)
         self.directory = directory
@@ -78,6 +78,12 @@ class Voices:
             return _Whole(lambda codes: token2wav.synthesize(self.synthesizer, voices, codes, seeds, solve="whole"))
         session = token2wav.begin(self.synthesizer, voices, seeds)
         return lambda codes, ended: token2wav.push(session, codes, ended)
+
+    def spoken(self, codes: Sequence[np.ndarray], names: Sequence[str], seeds: np.ndarray,
+               solve: str) -> list[np.ndarray]:
+        """float32 [samples] of each row of codes, int32 [n], which are all there; see `push`."""
+        parts = [sound.rows() for sound in self.push(names, seeds, solve)(list(codes), np.ones(len(codes), bool))]
+        return [np.concatenate(row) for row in zip(*parts, strict=True)]
 
     def synthesize(self, codes: Any, name: str, solve: str, seeds: np.ndarray, noise: Any) -> np.ndarray:
         """float32 [samples] of one row of codes. Raises OmniError."""
