@@ -4,12 +4,12 @@
     python -m tools.speak --model M --manifest coded.jsonl --out copies            # codes of recordings, spoken again
     python -m tools.speak --model M --manifest coded.jsonl --out copies --recogniser whisper:faster-whisper-large-v3
 
-A turn of an assistant is spoken if it has a sound, {"type": "audio", "audio": FILE, "speaker": NAME, "codes": […]}; with
---say, if it has words. Its codes are spoken as they are; where it has none, and always with --say, the Talker says its
-text, as a reply to what stands before it. OUT gets manifest.jsonl, the same conversations with "audio" (from OUT on),
-"codes" and "speaker" in each spoken turn, and the sounds, wavs/NNNNN.wav. A conversation whose speech did not come to an
-end by itself is left out, and so are broken ones. What is spoken by a Token2Wav is what a codec encoder learns to read
-back (objective distill).
+A turn of an assistant is spoken if it has a sound, {"type": "audio", "audio": FILE, "speaker": NAME, "codes": […]}, or
+with --say if it has words. Its codes are spoken as they are; where it has none, and always with --say, the Talker says
+its text, as a reply to what stands before it. DIR gets manifest.jsonl, the same conversations with "audio" (from DIR
+on), "codes" and "speaker" in each spoken turn, and the sounds, wavs/NNNNN.wav. A conversation whose speech did not come
+to an end by itself is left out, and so are broken ones. This is the speech that a codec encoder learns to read back
+(objective distill).
 
 Told besides: "mel_distance", between recordings and what was spoken of their codes (mean L1 of natural log mels over
 their common length), "wer" with --recogniser, and "real_time_factor" (seconds of work, loading aside, per second).
@@ -46,8 +46,8 @@ from omni_jax.training.manifests import Line, Manifest
 from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar, whole_directory
 from tools import _cli
-from tools._examples import check_broken, sound_of, text_of, unspoken
-from tools._manifests import json_line, relocated
+from tools._examples import sound_of, text_of, unspoken
+from tools._manifests import check_broken, json_line, relocated
 from tools._sound import write_wav
 from tools._speaking import SPECS, Listeners, add_talker_options, ended, find_listeners, talker_options
 
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--form", choices=tuple(READERS), default="messages", help="of the manifest")
     parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write; it must not exist")
     parser.add_argument("--say", action="store_true", help="the Talker says the texts, whatever codes there are")
-    parser.add_argument("--solve", choices=SOLVES, default="block", help="in chunks, as a stream, or a whole clip (block)")
+    parser.add_argument("--solve", choices=SOLVES, default="block", help="in chunks, as a stream, or as a whole clip")
     add_talker_options(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="turns at a time (8)")
@@ -176,8 +176,7 @@ def _read(lines: Sequence[Line], config: OmniConfig,
     broken: dict[str, str] = {}
     for index, line in enumerate(lines):
         try:
-            own = [turn for place in _places(line, arguments.say)
-                   if (turn := _turn(line, index, place, config, arguments.say))]
+            own = list(_turns_of(line, index, config, arguments.say))
             turns += [dataclasses.replace(turn, number=len(turns) + i) for i, turn in enumerate(own)]
         except OmniError as error:
             broken[line.name] = str(error)
@@ -187,25 +186,24 @@ def _read(lines: Sequence[Line], config: OmniConfig,
     return turns, broken
 
 
-def _places(line: Line, say: bool) -> list[int]:
-    """The messages of a line that are to be spoken."""
+def _turns_of(line: Line, index: int, config: OmniConfig, say: bool) -> Iterator[Turn]:
+    """What is to be spoken of line `index`, not numbered yet. Raises OmniError."""
     messages = line.conversation()
     sounds = iter(spoken(messages))
-    wanted = lambda message: next(sounds) is not None or (say and bool(texts.spoken_normal(text_of(message))))
-    return [i for i, message in enumerate(messages) if message["role"] == "assistant" and wanted(message)]
-
-
-def _turn(line: Line, index: int, place: int, config: OmniConfig, say: bool) -> Turn:
-    messages = line.conversation()
-    message, sound = messages[place], sound_of(messages[place])
-    codes, recording = None if say else sound.get("codes"), sound.get("audio", sound.get("audio_url"))
-    if codes is not None:
-        codes = check_codes(codes, config.token2wav_config.dit_config.codec_rows, f"codes of message {place}")
-    else:
-        require(place > 0 and bool(texts.spoken_normal(text_of(message))), f"message {place}",
-                "has no codes, and no words to say after another message; add them, or codes with tools.make_codes")
-    return Turn(0, index, place, tuple(map(unspoken, messages[:place])), text_of(message), sound.get("speaker"), codes,
-                recording)
+    for place, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        sound, text = next(sounds), text_of(message)
+        words = bool(texts.spoken_normal(text))
+        if sound is None and not (say and words):
+            continue
+        sound, codes = sound or {}, None
+        if not say and sound.get("codes") is not None:
+            codes = check_codes(sound["codes"], config.token2wav_config.dit_config.codec_rows, f"message {place}")
+        require(codes is not None or (words and place > 0), f"message {place}", "has no words to say, or there is "
+                "nothing that they reply to; add these, or codes with tools.make_codes")
+        yield Turn(0, index, place, tuple(map(unspoken, messages[:place])), text, sound.get("speaker"), codes,
+                   sound.get("audio"))
 
 
 def _load(arguments: argparse.Namespace, says: bool) -> Speaking:

@@ -48,7 +48,7 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: b
 
 
 def load_voices(path: str | os.PathLike, mesh: Any = None, progress: bool = False) -> Voices:
-    """Token2Wav and the speakers alone, which speak codes that are given; all else stays unread. Otherwise as `load`."""
+    """Token2Wav and the speakers alone, to speak codes that are given; all else stays unread. Otherwise as `load`."""
     directory = _directory(path)
     config = OmniConfig.load(directory)
     require(config.token2wav_config is not None, str(directory), "has no Token2Wav; give a whole checkpoint")

@@ -32,8 +32,8 @@ def checked_solve(solve: Any) -> str:
 class Voices:
     """What speaks. `talker`: None where only codes that are given are spoken. `speakers`: by name, possibly none."""
 
-    def __init__(self, config: OmniConfig, talker: Network | None, synthesizer: Synthesizer, speakers: Mapping[str, Speaker],
-                 directory: Path):
+    def __init__(self, config: OmniConfig, talker: Network | None, synthesizer: Synthesizer,
+                 speakers: Mapping[str, Speaker], directory: Path):
         self.config, self.talker, self.synthesizer, self.speakers = config, talker, synthesizer, dict(speakers)
         self.directory = directory
         size = config.thinker_config.text_config.vocab_size

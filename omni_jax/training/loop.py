@@ -1,16 +1,18 @@
 """The one training loop: it feeds the step, looks at what comes back, evaluates, and keeps checkpoints."""
 
 import contextlib
+import functools
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from omni_jax.errors import OmniError
@@ -141,13 +143,21 @@ class Loop:
 
     def evaluate(self) -> dict[str, float]:
         """The objective over the held-out batches, by name; empty without any."""
-        totals: dict[str, float] = {}
-        for loaded in held_out_batches(self.plan.run, self.setup.processor, self.shard[:2]):
-            sums = self._eval_step(self.state.best, self.frozen, put(loaded.arrays, self.setup.mesh, self.shard))
-            for name, value in sums.items():
-                totals[name] = totals.get(name, 0.0) + float(value)
+        batches = held_out_batches(self.plan.run, self.setup.processor, self.shard[:2])
+        step = functools.partial(self._eval_step, self.state.best, self.frozen)
+        totals = summed(batches, step, self.setup.mesh, self.shard)
         weight = totals.pop("weight", 0.0)
         return {f"held_out/{name}": value / weight for name, value in totals.items() if weight}
+
+
+def summed(batches: Iterable[Loaded], step: Callable[[Any], dict[str, jax.Array]], mesh: Mesh,
+           shard: Shard | None = None) -> dict[str, float]:
+    """The sums that `step` makes of each batch, over all of them, by name; empty without any."""
+    totals: dict[str, float] = {}
+    for loaded in batches:
+        for name, value in step(put(loaded.arrays, mesh, shard)).items():
+            totals[name] = totals.get(name, 0.0) + float(value)
+    return totals
 
 
 @contextlib.contextmanager

@@ -1,0 +1,157 @@
+"""Manifests that are spoken: whose codes and texts, in which voice, what becomes of the lines, and what is told."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import omni_jax
+from omni_jax import OmniError
+from omni_jax.config import MelConfig
+from omni_jax.data.speech import load_speech
+from omni_jax.training.spoken import Transcript
+from tools import speak
+
+HERE = __name__
+
+
+def hears_hi(samples: np.ndarray, rate: int) -> Transcript:
+    """A recogniser that always hears the same."""
+    assert rate == 24_000 and samples.size
+    return Transcript("hi two")
+
+
+def reply(text: str, **sound) -> dict:
+    items = [{"type": "text", "text": text}, *([{"type": "audio", **sound}] if sound else [])]
+    return {"role": "assistant", "content": items}
+
+
+def asked(words: object = "Say it.") -> dict:
+    return {"role": "user", "content": words}
+
+
+CODES = [(np.arange(n) * step % 300).tolist() for n, step in ((161, 7), (137, 5), (150, 3))]
+LINES = [{"id": "x", "messages": [asked([{"type": "audio", "audio": "a.wav"}]),
+                                  reply("Hi, two", audio="a.wav", speaker="Ethan", codes=CODES[0], worse=[1]), asked(),
+                                  reply("Hi", codes=CODES[1])]},
+         {"messages": [asked(), {"role": "assistant", "content": "Not spoken"}]},
+         {"messages": [asked(), reply("Three", audio_url="b.wav", codes=CODES[2])]}]
+
+
+@pytest.fixture
+def run(tmp_path, talking, monkeypatch):
+    """Of a checkpoint that is loaded already; replies of 12 codes are taken to have ended."""
+    monkeypatch.setattr(omni_jax, "load", lambda *_, **__: talking)
+    monkeypatch.setattr(speak, "load_voices", lambda *_: talking.voices)
+    monkeypatch.setattr(speak, "ended", lambda *_: True)
+    rng = np.random.default_rng(0)
+    for name, samples in (("a", 9_700), ("b", 8_000)):
+        soundfile.write(tmp_path / f"{name}.wav", 0.1 * rng.normal(size=samples).clip(-3, 3), 24_000)
+    (tmp_path / "new").mkdir()
+
+    def spoken(*words, lines=LINES):
+        manifest = tmp_path / "speech.jsonl"
+        manifest.write_text("".join(json.dumps(each) + "\n" for each in lines))
+        return speak.main(["--model", str(talking.voices.directory), "--manifest", str(manifest), "--out",
+                           str(tmp_path / "new" / "out"), "--talker-max-new-tokens", "12", *map(str, words)])
+
+    return spoken
+
+
+def written(tmp_path: Path) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """The records, and the sounds by their names."""
+    out = tmp_path / "new" / "out"
+    records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    return records, {path.name: load_speech(path) for path in sorted((out / "wavs").iterdir())}
+
+
+def l1(recording: np.ndarray, wave: np.ndarray) -> np.ndarray:
+    """Between the log mels of the small checkpoints, by numpy's own transform."""
+    mel, n = MelConfig(hop=30), min(len(recording), len(wave))
+
+    def logs(wave):
+        around = np.pad(wave[:n].astype(np.float64), mel.pad, mode="reflect")
+        frames = np.stack([around[i * mel.hop:i * mel.hop + mel.n_fft] for i in range(n // mel.hop)])
+        size = np.abs(np.fft.rfft(frames * (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(mel.n_fft) / mel.n_fft))))
+        import librosa
+        bands = librosa.filters.mel(sr=24_000, n_fft=mel.n_fft, n_mels=mel.bins, fmin=0, fmax=12_000)
+        return np.log(np.maximum(size @ bands.T, mel.floor))
+
+    return np.abs(logs(recording) - logs(wave))
+
+
+def test_codes_are_spoken(run, tmp_path, talking):
+    """As one row by itself is; lines keep what else they hold, and their other media."""
+    told = run("--batch", "2", "--recogniser", f"{HERE}:hears_hi", "--seed", "4")
+    records, sounds = written(tmp_path)
+    assert list(sounds) == [f"0000{i}.wav" for i in range(3)] and told["turns"] == 3 and told["said"] == 0
+    for i, (codes, name) in enumerate(zip(CODES, ("Ethan", "Chelsie", "Chelsie"), strict=True)):
+        seed = int(np.random.SeedSequence([4, i]).generate_state(1)[0])
+        np.testing.assert_allclose(sounds[f"0000{i}.wav"], talking.token2wav(codes, name, seed=seed), atol=1e-4)
+    assert records[0]["id"] == "x" and records[1] == LINES[1] and records[0]["messages"][2] == asked()
+    assert records[0]["messages"][0]["content"] == [{"type": "audio", "audio": "../../a.wav"}]
+    assert [records[i]["messages"][j]["content"][1] for i, j in ((0, 1), (0, 3), (2, 1))] == [
+        {"type": "audio", "audio": "wavs/00000.wav", "speaker": "Ethan", "codes": CODES[0], "worse": [1]},
+        {"type": "audio", "audio": "wavs/00001.wav", "speaker": "Chelsie", "codes": CODES[1]},
+        {"type": "audio", "audio": "wavs/00002.wav", "speaker": "Chelsie", "codes": CODES[2]}]
+    assert told["wer"] == (0 + 1 + 2) / 4 and told["seconds_of_sound"] == round(sum(map(len, CODES)) * 60 / 24_000, 2)
+    apart = [l1(load_speech(tmp_path / f"{name}.wav"), sounds[f"0000{i}.wav"]) for name, i in (("a", 0), ("b", 2))]
+    wanted = sum(map(np.sum, apart)) / sum(map(np.size, apart))
+    assert told["mel_distance"] == pytest.approx(wanted, abs=2e-3) and wanted > 0.1 and told["real_time_factor"] > 0
+
+
+def test_texts_are_said(run, tmp_path, talking, monkeypatch):
+    """Also those that had no sound, each in reply to what stands before it; speech that was cut off is left out."""
+    monkeypatch.setattr(speak, "ended", lambda omni, prompt, options, reply: reply.text != "Three")
+    told = run("--say", "--speaker", "Ethan", "--solve", "whole", "--batch", "3")
+    records, sounds = written(tmp_path)
+    assert (told["said"], told["cut_off"], told["conversations"]) == (3, 1, 2) and "mel_distance" not in told
+    assert [len(record["messages"]) for record in records] == [4, 2] and len(sounds) == 3
+    first, later = (records[0]["messages"][i]["content"][1] for i in (1, 3))
+    assert first.keys() == {"type", "audio", "speaker", "codes"} and later["audio"] == "wavs/00001.wav"
+    tokens = lambda text: [[*talking.processor.tokenizer.encode(text),
+                            talking.processor.tokenizer.token_id("<|im_end|>")]]
+    messages = [*LINES[0]["messages"]]
+    messages[0] = asked([{"type": "audio", "audio": str(tmp_path / "a.wav")}])
+    messages[1] = {"role": "assistant", "content": "Hi, two"}
+    seed = int(np.random.SeedSequence([0, 1]).generate_state(1)[0])
+    wanted, = talking.generate([messages[:3]], reply_ids=tokens("Hi"), seed=[seed], speaker="Ethan", solve="whole",
+                               talker_max_new_tokens=12)
+    assert later["codes"] == wanted.codes.tolist() != first["codes"]
+    sound, _ = soundfile.read(tmp_path / "new" / "out" / "wavs" / "00001.wav", dtype="float32")
+    np.testing.assert_allclose(sound, wanted.waveform, atol=1e-4)
+    assert records[1]["messages"][1]["content"][0] == {"type": "text", "text": "Not spoken"}
+
+
+def test_nothing_is_left_of_a_run_that_fails(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(speak, "ended", lambda *_: False)
+    with pytest.raises(OmniError, match=r"no speech of 1 turns came to an end by itself; raise --talker-max"):
+        run("--say", lines=LINES[2:])
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_broken_lines_are_left_out(run, tmp_path):
+    nobody, gone = (json.loads(json.dumps(LINES[2]).replace(*pair)) for pair in
+                    (('"audio_url"', '"speaker": "Nobody", "audio_url"'), ("b.wav", "gone.wav")))
+    wrong = {"messages": [asked(), reply("A", codes=[1, 301.5])]}
+    silent = {"messages": [asked(), reply("…", audio="a.wav")]}
+    told = run("--max-broken", "0.9", lines=[nobody, gone, wrong, silent, LINES[2]])
+    sentences = " ".join(told["broken"].values())
+    for part in ("'Nobody' is unknown", "gone.wav", "must be whole numbers", "message 1: has no words to say"):
+        assert part in sentences
+    records, sounds = written(tmp_path)
+    assert len(records) == len(sounds) == told["conversations"] == 1
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--batch", "0"], "--batch: 0 must be 1 or more"), (["--recogniser", "whisper:x"], "whisper"),
+    (["--out", "/nowhere/x"], "its parent directory does not exist"), (["--max-broken", "2"], "--max-broken: 2.0"),
+    (["--limit", "1"], "speech.jsonl: has no turn to speak"), (["--model", "nowhere"], "nowhere"),
+], ids=str)
+def test_mistakes_are_told_before_a_model_is_loaded(run, monkeypatch, words, message):
+    monkeypatch.setattr(speak, "_load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(OmniError) as error:
+        run(*words, lines=LINES[1:])
+    assert message in str(error.value) and "\n" not in str(error.value)
