@@ -97,7 +97,7 @@ def test_the_last_turns_are_said(talking_7b, manifest, capsys):
 
 
 @pytest.mark.parametrize("more, message", [
-    ([], "5 of 5 conversations are broken"), ([], "has no codes; make them with tools.make_codes"),
+    ([], "5 of 5 examples are broken"), ([], "has no codes; make them with tools.make_codes"),
     (["--limit", 0], "--limit: 0 must be 1 or more"), (["--most", 0, -1, 0], "--most: -1.0 must not be below 0"),
 ], ids=str)
 def test_mistakes_are_told_before_weights_are_read(talking_7b, manifest, tmp_path, monkeypatch, more, message):
