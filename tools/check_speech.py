@@ -35,7 +35,7 @@ from omni_jax.training.readers import READERS
 from omni_jax.training.setup import Setup
 from omni_jax.training.step import make_eval_step
 from tools import _cli, evaluate
-from tools._manifests import check_broken
+from tools._examples import check_broken
 from tools._speaking import SPECS, add_talker_options, talker_options
 
 MUCH = 1 << 20  # more than any conversation takes

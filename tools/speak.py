@@ -46,8 +46,8 @@ from omni_jax.training.manifests import Line, Manifest
 from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar, whole_directory
 from tools import _cli
-from tools._examples import sound_of, text_of, unspoken
-from tools._manifests import check_broken, json_line, relocated
+from tools._examples import check_broken, sound_of, text_of, unspoken
+from tools._manifests import json_line, relocated
 from tools._sound import write_wav
 from tools._speaking import SPECS, Listeners, add_talker_options, ended, find_listeners, talker_options
 
