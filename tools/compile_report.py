@@ -20,9 +20,10 @@ sharding, what a call does around its loop, and with --top N the costliest kerne
 up, instead, what a prompt of N tokens goes through before its first sound: kernels in a loop pay their start in every
 turn, a program its launch from the host once. The compilers are not in requirements.txt: see requirements-compile.txt.
 
-Training steps (--phase train-8k train-32k train-lora) have a table of their own: "rows" are a device's; "grads", in
-float32, are among the temporaries; "model": the TFLOP that a step must compute, 6 N a token (4 N where N is frozen) and
-causal attention; "MFU": those over what the chip could compute in the step's time, in %.
+Training steps (--phase train-8k train-32k train-lora train-talker train-dit) have a table of their own: "rows" are a
+device's; "grads", in float32, are among the temporaries; "optim": Adam's moments and, of the DiT, averages; "model":
+the TFLOP that a step must compute, 6 N a token (4 N where N is frozen, 2 N of the Thinker that a Talker listens to),
+and attention; "MFU": those over what the chip could compute in the step's time, in %.
 
   python -m tools.compile_report configs/qwen2.5-omni-7b.json --target v5p:2x2x2 --phase train-8k --remat dots
 """
