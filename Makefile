@@ -50,11 +50,11 @@ SPEECH := out/smoke/speech
 HEARD := --recogniser pocketsphinx:$(SPEECH)/digits.jsgf
 VOICE := codec vocoder talker preference voices distill
 JUDGED := $(BIN)/python -m tools.evaluate --manifest $(SPEECH)/held_out_digits.jsonl --say --metrics speech_wer,ended \
-	$(HEARD) --talker-max-new-tokens 250
+	$(HEARD) --talker-max-new-tokens 250 --solve whole --batch 16
 
 voice-smoke: .venv/test $(VOICE:%=out/smoke/%_model) $(SPEECH)/read_codes.jsonl  ## every stage of the voice in small; see and hear out/smoke
 	$(BIN)/python -m tools.speak --model out/smoke/distill_model --manifest $(SPEECH)/read_codes.jsonl $(HEARD) \
-		--out out/smoke/read_spoken
+		--solve whole --batch 16 --out out/smoke/read_spoken
 	$(JUDGED) --model out/smoke/talker_model
 	$(JUDGED) --model out/smoke/preference_model
 	$(JUDGED) --model out/smoke/voices_model
@@ -101,7 +101,8 @@ out/smoke/more/train_codes.jsonl: | out/smoke/voice_model out/smoke/more
 	$(BIN)/python -m tools.make_codes out/smoke/voice_model out/smoke/more/train.jsonl $@
 
 out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
-	$(BIN)/python -m tools.speak --model out/smoke/voice_model --manifest $(SPEECH)/$*_codes.jsonl $(HEARD) --out $@
+	$(BIN)/python -m tools.speak --model out/smoke/voice_model --manifest $(SPEECH)/$*_codes.jsonl $(HEARD) \
+		--solve whole --batch 16 --limit 300 --out $@
 
 # The held-out speech of Token2Wav, read by the encoder that was not trained with it.
 $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
@@ -109,7 +110,7 @@ $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
 
 $(SPEECH)/%_pairs.jsonl: | out/smoke/talker_model
 	$(BIN)/python -m tools.make_preferences --model out/smoke/talker_model --manifest $(SPEECH)/$*_digits.jsonl \
-		$(HEARD) --limit 160 --talker-max-new-tokens 250 --batch 8 --out $@
+		$(HEARD) --limit 60 --talker-max-new-tokens 250 --solve whole --batch 8 --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke

@@ -7,4 +7,4 @@ EXPECT
 
 from configs.speech_stages import PAIRS, preference, smoke
 
-config = preference(smoke("talker_model", PAIRS, steps=60, eval_every=20), rate=1e-4)
+config = preference(smoke("talker_model", PAIRS, steps=40, eval_every=10), rate=5e-5)

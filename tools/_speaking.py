@@ -14,6 +14,7 @@ from omni_jax.data.audio import SAMPLE_RATE, load_audio
 from omni_jax.data.batch import Prompt
 from omni_jax.errors import require
 from omni_jax.inference.replies import Options, Reply
+from omni_jax.inference.token2wav import SOLVES
 from omni_jax.training import recognisers
 from omni_jax.training.recognisers import Recogniser, VoiceEncoder
 from omni_jax.training.spoken import Spoken, Transcript
@@ -25,8 +26,10 @@ VOICE_SPECS = "resemblyzer or module:attribute"
 
 
 def add_talker_options(parser: argparse.ArgumentParser) -> None:
-    """--speaker and --talker-*: left out, they are what `Options` says."""
+    """--speaker, --solve and --talker-*: left out, they are what `Options` says."""
     parser.add_argument("--speaker", metavar="NAME", help="a voice of the checkpoint (left out: Chelsie, or the first)")
+    parser.add_argument("--solve", choices=SOLVES, help="in chunks, as a stream, or (faster where nobody "
+                        "listens) as a whole clip")
     for name, kind in TALKER.items():
         parser.add_argument(f"--talker-{name.replace('_', '-')}", type=kind, metavar="X" if kind is float else "N",
                             help="of the codes of speech")
@@ -34,7 +37,7 @@ def add_talker_options(parser: argparse.ArgumentParser) -> None:
 
 def talker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Those that were given, as fields of `Options`."""
-    names = [f"talker_{name}" for name in TALKER]
+    names = ["solve", *(f"talker_{name}" for name in TALKER)]
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 

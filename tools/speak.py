@@ -38,7 +38,6 @@ from omni_jax.inference.likelihood import Answered, answered
 from omni_jax.inference.loading import load_voices
 from omni_jax.inference.replies import Options, Reply
 from omni_jax.inference.sampling import row_seeds
-from omni_jax.inference.token2wav import SOLVES
 from omni_jax.inference.voices import Voices
 from omni_jax.training import texts
 from omni_jax.training.config import Source
@@ -120,7 +119,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--form", choices=tuple(READERS), default="messages", help="of the manifest")
     parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write; it must not exist")
     parser.add_argument("--say", action="store_true", help="the Talker says the texts, whatever codes there are")
-    parser.add_argument("--solve", choices=SOLVES, default="block", help="in chunks, as a stream, or as a whole clip")
     add_talker_options(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="turns at a time (8)")
@@ -209,7 +207,7 @@ def _turns_of(line: Line, index: int, config: OmniConfig, say: bool) -> Iterator
 def _load(arguments: argparse.Namespace, says: bool) -> Speaking:
     """The checkpoint, or what speaks codes alone of it. Raises OmniError."""
     shown = sys.stderr.isatty()
-    options = Options(return_audio=True, speaker=arguments.speaker, solve=arguments.solve, **talker_options(arguments))
+    options = Options(return_audio=True, speaker=arguments.speaker, **talker_options(arguments))
     if not says:
         voices, omni = load_voices(arguments.model, arguments.mesh, shown), None
         voices.name(arguments.speaker)
