@@ -108,9 +108,14 @@ out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH
 $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
 	$(BIN)/python -m tools.make_codes out/smoke/distill_model out/smoke/held_out_spoken/manifest.jsonl $@
 
-$(SPEECH)/%_pairs.jsonl: | out/smoke/talker_model
-	$(BIN)/python -m tools.make_preferences --model out/smoke/talker_model --manifest $(SPEECH)/$*_digits.jsonl \
-		$(HEARD) --limit 60 --talker-max-new-tokens 250 --solve whole --batch 8 --out $@
+PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model $(HEARD) --limit 240 \
+	--talker-max-new-tokens 250 --solve whole --batch 16
+
+$(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more
+	$(PAIRS) --manifest out/smoke/more/train.jsonl --out $@
+
+$(SPEECH)/held_out_pairs.jsonl: | out/smoke/talker_model
+	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke
