@@ -43,6 +43,7 @@ from omni_jax.training import texts
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Line, Manifest
 from omni_jax.training.readers import READERS
+from omni_jax.weights import beside
 from omni_jax.weights.files import progress_bar, whole_directory
 from tools import _cli
 from tools._examples import check_broken, sound_of, text_of, unspoken
@@ -147,6 +148,8 @@ def speak(arguments: argparse.Namespace) -> dict[str, Any]:
     config, manifest = OmniConfig.load(arguments.model), Manifest(Source(arguments.manifest, form=arguments.form))
     lines = [manifest[index] for index in range(min(len(manifest), arguments.limit or len(manifest)))]
     turns, broken = _read(lines, config, arguments)
+    heard = beside.exists(arguments.model, beside.CODEC)  # with what mels the codes are made, if that is known
+    mel = beside.load_codec_config(arguments.model).mel if heard else config.token2wav_config.mel
     sums, done = collections.Counter(), {}
     with whole_directory(arguments.out) as folder:
         (folder / "wavs").mkdir()
@@ -160,7 +163,7 @@ def speak(arguments: argparse.Namespace) -> dict[str, Any]:
             else:
                 write_wav(_wav(folder, turn), reply.waveform)
                 done[turn.number] = {"speaker": job.speaker, "codes": reply.codes.tolist()}
-                sums.update(_measured(config.token2wav_config.mel, job, reply, listeners))
+                sums.update(_measured(mel, job, reply, listeners))
         kept = _write(folder, Path(arguments.out), lines, turns, done, broken)
     return {"directory": arguments.out, "conversations": kept, **_summed_up(sums, turns), "broken": broken,
             "seconds": round(time.perf_counter() - started, 2)}
