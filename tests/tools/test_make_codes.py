@@ -11,6 +11,7 @@ from omni_jax.data.speech import load_speech
 from omni_jax.inference.codec import Codec
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Manifest
+from omni_jax.training.spoken import Transcript
 from tests.inference.test_codec import RATE, speech, write_networks
 from tests.tiny import write_checkpoint
 from tools import make_codes
@@ -94,6 +95,19 @@ def test_broken_ones_are_left_out_up_to_a_share(folder, directory):
     with pytest.raises(OmniError, match=r"2 of 5 examples are broken, more than --max-broken 0\.2 .*silent"):
         run(folder, directory, records, "--max-broken=0.2")
     assert not list((folder / "out").iterdir())
+
+
+def says_it(wave, rate):
+    """A recogniser that hears "It." where the first sample is positive, else something else."""
+    return Transcript("it" if wave[np.abs(wave) > 0.01][0] > 0 else "that is not it at all")
+
+
+def test_transcripts_that_do_not_match_are_left_out(folder, directory):
+    write_sound(folder / "in" / "other.wav", -speech(RATE))
+    records = [said("a.wav"), said("other.wav")]  # one of them is what is written
+    told = run(folder, directory, records, "--max-broken=0.5", "--recogniser", f"{__name__}:says_it")
+    assert told["conversations"] == 1
+    assert "'that is not it at all', and 'It.' is written" in " ".join(told["broken"].values())
 
 
 def test_codes_without_sound_are_kept(folder, directory):
