@@ -108,7 +108,7 @@ out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH
 $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
 	$(BIN)/python -m tools.make_codes out/smoke/distill_model out/smoke/held_out_spoken/manifest.jsonl $@
 
-PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model $(HEARD) --limit 240 \
+PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model $(HEARD) --limit 80 \
 	--talker-max-new-tokens 250 --solve whole --batch 16
 
 $(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more
