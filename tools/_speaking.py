@@ -28,8 +28,8 @@ VOICE_SPECS = "resemblyzer or module:attribute"
 def add_talker_options(parser: argparse.ArgumentParser) -> None:
     """--speaker, --solve and --talker-*: left out, they are what `Options` says."""
     parser.add_argument("--speaker", metavar="NAME", help="a voice of the checkpoint (left out: Chelsie, or the first)")
-    parser.add_argument("--solve", choices=SOLVES, help="in chunks, as a stream, or (faster where nobody "
-                        "listens) as a whole clip")
+    parser.add_argument("--solve", choices=SOLVES, help="of Token2Wav: in chunks of blocks, which streams, "
+                        "or the whole clip as the reference does, faster where nobody listens yet (block)")
     for name, kind in TALKER.items():
         parser.add_argument(f"--talker-{name.replace('_', '-')}", type=kind, metavar="X" if kind is float else "N",
                             help="of the codes of speech")

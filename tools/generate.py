@@ -47,8 +47,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
                         help="speak, and where the sound goes: a WAV file, or - for standard output (raw 16-bit "
                         "samples, mono, 24 kHz; the text then goes to standard error)")
     add_talker_options(parser)
-    parser.add_argument("--solve", choices=("block", "whole"), default="block",
-                        help="of Token2Wav: in blocks, which streams, or the whole clip as the reference does")
     parser.add_argument("--stream", action="store_true", help="give text and sound as they come")
     arguments = parser.parse_args(argv)
     if not arguments.content:
