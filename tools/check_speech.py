@@ -122,7 +122,7 @@ def fitted(lines: Sequence[Line], setup: Setup,
     """The lines that can be learnt from, shapes that hold batches of them, and what is wrong with the others: {where:
     sentence}. Raises OmniError if too many are broken."""
     form = form_of("spoken", setup.plan.run, setup.processor)
-    items = [datasets.read(form, line, np.random.default_rng(0)) for line in lines]
+    items = [datasets.read(form, (line, 0)) for line in lines]
     broken = {item.name: item.problem for item in items if item.problem}
     check_broken(broken, len(lines), arguments.max_broken)
     kept = [line for line in lines if line.name not in broken]
@@ -138,7 +138,8 @@ def fitted(lines: Sequence[Line], setup: Setup,
 def nats_of(setup: Setup, lines: Sequence[Line]) -> tuple[float, int]:
     """(the mean cross-entropy of a code, how many codes and ends there are) of the checkpoint. Raises OmniError."""
     plan = setup.plan
-    batches = datasets.Steps(grain.MapDataset.source(lines), len(lines), plan.run, setup.processor, 1, workers=0)
+    stream = datasets.drawn(grain.MapDataset.source(lines), 0)
+    batches = datasets.Steps(stream, len(lines), plan.run, setup.processor, 1, workers=0)
     with jax.set_mesh(setup.mesh):
         step = functools.partial(make_eval_step(plan), *setups.load_params_of(setup, sys.stderr.isatty()))
         sums = summed(batches, step, setup.mesh)

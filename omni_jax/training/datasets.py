@@ -63,8 +63,8 @@ def train_batches(config: TrainConfig, processor: Processor, shard: tuple[int, i
     _check(config, count)
     require(len(config.data.train) > 0, "data", "train names no manifest; give at least one source")
     manifests = [Manifest(source) for source in config.data.train]
-    parts = [grain.MapDataset.source(manifest).seed(config.seed + i).shuffle().repeat()[index::count]
-             for i, manifest in enumerate(manifests)]
+    parts = [drawn(grain.MapDataset.source(manifest).seed(config.seed + i).shuffle().repeat(), config.seed + i)
+             [index::count] for i, manifest in enumerate(manifests)]
     lines = grain.MapDataset.mix(parts, [manifest.source.weight for manifest in manifests])
     epoch = -(-sum(map(len, manifests)) // count)
     return Batches(Steps(lines, epoch, config, processor, count, config.data.workers), STEPS_AHEAD)
@@ -79,7 +79,7 @@ def held_out_batches(config: TrainConfig, processor: Processor, shard: tuple[int
     if not manifests:
         return iter(())
     lines = grain.MapDataset.concatenate([grain.MapDataset.source(manifest) for manifest in manifests])
-    lines = lines.shuffle(config.seed)[index::count]
+    lines = drawn(lines.shuffle(config.seed), config.seed)[index::count]
     steps = Steps(lines, len(lines), config, processor, count, workers=0)
     padding = itertools.repeat(None) if count > 1 else ()
     taken = itertools.islice(itertools.chain(steps, padding), config.eval_batches)
@@ -87,7 +87,7 @@ def held_out_batches(config: TrainConfig, processor: Processor, shard: tuple[int
 
 
 class Steps(grain.DatasetIterator):
-    """Packs a stream of lines. `epoch`: lines of a pass over it; `shards`: among which the rows are split."""
+    """Packs a stream of lines (see `drawn`). `epoch`: lines of a pass over it; `shards`: among which rows are split."""
 
     def __init__(self, lines: grain.MapDataset, epoch: int, config: TrainConfig, processor: Processor, shards: int,
                  workers: int):
@@ -95,7 +95,7 @@ class Steps(grain.DatasetIterator):
         self._data, self._workers, self._epoch = config.data, workers, epoch
         self._form = form_of(find(config.objective).form, config, processor)
         self._parts, self._rows = config.accumulate, config.batch_size // config.accumulate // shards
-        self._stream = lines.random_map(functools.partial(read, self._form), seed=config.seed)
+        self._stream = lines.map(functools.partial(read, self._form))
         self._items: grain.DatasetIterator | None = None  # of the stream, from self._next on
         self._next, self._waiting, self._broken = 0, [], []  # waiting: (position, Item), the oldest first
         self._totals = dict.fromkeys(("examples", "tokens", "learnt_tokens", "broken"), 0)
@@ -186,10 +186,21 @@ class Steps(grain.DatasetIterator):
             self._items = None
 
 
-def read(form: Form, line: Line, rng: np.random.Generator) -> Item:
+def drawn(lines: grain.MapDataset, seed: int) -> grain.MapDataset:
+    """Lines, each with a number that its example's randomness hangs on: before they are split among data shards, so
+    that it is the same however many there are."""
+    return lines.random_map(_numbered, seed=seed)
+
+
+def _numbered(line: Line, rng: np.random.Generator) -> tuple[Line, int]:
+    return line, int(rng.integers(1 << 63))
+
+
+def read(form: Form, line_and_seed: tuple[Line, int]) -> Item:
     """The example of one line, or what is wrong with it."""
+    line, seed = line_and_seed
     try:
-        return Item(line.name, form.read(line, rng))
+        return Item(line.name, form.read(line, np.random.default_rng(seed)))
     except OmniError as error:
         return Item(line.name, problem=str(error))
     except Exception as error:  # one odd file must not end a run of days; too many of them will
