@@ -29,7 +29,7 @@ from omni_jax.weights import Speaker, beside, match, read_tensors
 from omni_jax.weights.names import leaves, nest
 
 PIECE = 768  # mel frames that are computed at a time
-TABLE = "token2wav/dit/codec_embed/weight"
+TABLE = "token2wav/dit/codec_embed/weight"  # [rows, E]: the first V are sounds, the others marks
 
 
 @dataclasses.dataclass(frozen=True)

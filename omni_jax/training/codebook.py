@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from omni_jax.config import DiTConfig
+from omni_jax.inference.codec import TABLE
 from omni_jax.training.config import TrainConfig
 
-TABLE = "token2wav/dit/codec_embed/weight"  # [rows, E]: the first V are sounds, the others marks
 DECAY = 0.9    # of the running average of usage, per step: some dozens of steps without use make a code dead
 SAMPLES = 8   # vectors of a row that a dead code may be set to
 SAMPLE_DRAWS = (1 << 31) + 1  # the number of these draws among those of a row's seed; see voice.OTHER_DRAWS
