@@ -71,7 +71,7 @@ out/smoke/voices_model: | out/smoke/preference_model
 
 $(SPEECH): | .venv/test
 	mkdir -p out/smoke
-	$(BIN)/python -m tools.smoke_speech $@ --train 1200 --held-out 120
+	$(BIN)/python -m tools.smoke_speech $@ --train 1200 --held-out 400
 
 # The two voices, each from one recording.
 out/smoke/voice_model: | out/smoke/vocoder_model
@@ -95,7 +95,7 @@ $(SPEECH)/%_codes.jsonl: | out/smoke/voice_model
 # More phrases: from few, the Talker would learn these by heart.
 out/smoke/more: | .venv/test
 	mkdir -p out/smoke
-	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 2400 --held-out 2 --seed 1
+	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 4000 --held-out 2 --seed 1
 
 out/smoke/more/train_codes.jsonl: | out/smoke/voice_model out/smoke/more
 	$(BIN)/python -m tools.make_codes out/smoke/voice_model out/smoke/more/train.jsonl $@
@@ -108,14 +108,14 @@ out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH
 $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
 	$(BIN)/python -m tools.make_codes out/smoke/distill_model out/smoke/held_out_spoken/manifest.jsonl $@
 
-PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model $(HEARD) --limit 80 \
+PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model $(HEARD) \
 	--talker-max-new-tokens 250 --solve whole --batch 16
 
 $(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more
-	$(PAIRS) --manifest out/smoke/more/train.jsonl --out $@
+	$(PAIRS) --manifest out/smoke/more/train.jsonl --limit 700 --out $@
 
 $(SPEECH)/held_out_pairs.jsonl: | out/smoke/talker_model
-	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --out $@
+	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 100 --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke

@@ -7,4 +7,4 @@ Expect a held-out loss of 1.55 nats a code after 100 steps and 0.70 after 600 (7
 
 from configs.speech_stages import MORE, smoke, talker
 
-config = talker(smoke("voice_model", **MORE), rate=2e-3)
+config = talker(smoke("voice_model", **MORE, steps=2400, eval_every=200), rate=2e-3)
