@@ -1,10 +1,14 @@
-"""The small files of a random checkpoint: a byte-level tokenizer that fills the vocabulary, and processor settings.
+"""The small files of a new checkpoint: a byte-level tokenizer that fills the vocabulary, and processor settings.
 
-Text is encoded byte by byte (there are no merges); ids that no text is encoded to still decode, to made-up words, so
-that what a random model "says" can be seen.
+The tokenizer has the first ranks of a published table, or byte tokens alone. Ids that no text is encoded to still
+decode, to made-up words, so that what a random model "says" can be seen.
 """
 
+import base64
+import binascii
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -24,12 +28,17 @@ _MEDIA = (  # of one content item, in the order in which the template tests them
 )
 
 
-def write_text_files(directory: Path, config: OmniConfig) -> None:
-    """Writes tokenizer, chat template, preprocessor and generation files that fit `config`. Raises OmniError."""
+def write_text_files(directory: Path, config: OmniConfig, ranks: Sequence[bytes] = ()) -> None:
+    """Writes tokenizer, chat template, preprocessor and generation files that fit `config`. ranks: of a byte-level
+    vocabulary (see `read_ranks`), as many as come before the first special token; left out, the 256 bytes alone.
+    Raises OmniError."""
     special = special_tokens(config)
-    vocabulary = _vocabulary(config.thinker_config.text_config.vocab_size, special)
+    names = _names(ranks, min(special.values())) if ranks else _byte_symbols()
+    vocabulary = _vocabulary(config.thinker_config.text_config.vocab_size, special, names)
+    merges = [tuple(map(_name, pair)) for pair in merged(ranks[: len(names)])]
     _write(directory / "vocab.json", vocabulary, indent=None)
-    (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (directory / "merges.txt").write_text("".join(["#version: 0.2\n", *(f"{a} {b}\n" for a, b in merges)]),
+                                          encoding="utf-8")
     _write(directory / "tokenizer_config.json", _tokenizer_config(special))
     _write(directory / "chat_template.json", {"chat_template": _chat_template()})
     _write(directory / "preprocessor_config.json", _preprocessor_config(config))
@@ -37,7 +46,36 @@ def write_text_files(directory: Path, config: OmniConfig) -> None:
         "bos_token_id": special["<|im_start|>"], "do_sample": False, "eos_token_id": special["<|im_end|>"],
         "pad_token_id": special["<|endoftext|>"],
     })
-    _fast_tokenizer(vocabulary, special).save(str(directory / "tokenizer.json"))
+    _fast_tokenizer(vocabulary, merges, special).save(str(directory / "tokenizer.json"))
+
+
+def read_ranks(path: str | Path) -> list[bytes]:
+    """The tokens of a tiktoken file (one a line: base64, rank), in the order of their ranks. Raises OmniError."""
+    try:
+        lines = [line.split() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        ranks = [base64.b64decode(token, validate=True) for token, _ in lines]
+    except (OSError, ValueError, binascii.Error) as error:
+        raise OmniError(f"{path}: is not a tiktoken file of base64 tokens and ranks ({error}); give one") from None
+    if [int(rank) for _, rank in lines] != list(range(len(ranks))) or {len(token) for token in ranks[:256]} != {1}:
+        raise OmniError(f"{path}: its ranks must count from 0 and begin with the 256 bytes; give such a file")
+    return ranks
+
+
+def merged(ranks: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """The pair of tokens that byte pair encoding joins to each token after the bytes: what encoding it by the ranks
+    below its own leaves of it."""
+    known, pairs = {token: rank for rank, token in enumerate(ranks[:256])}, []
+    for token in ranks[256:]:
+        parts = [bytes([byte]) for byte in token]
+        while len(parts) > 2:
+            rank, i = min((known.get(a + b, len(ranks)), i) for i, (a, b) in enumerate(itertools.pairwise(parts)))
+            if rank == len(ranks):
+                raise OmniError(f"ranks: token {token!r} is not made of two tokens before it; give a table of byte "
+                                "pair encoding")
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+        known[token] = len(known)
+        pairs.append((parts[0], parts[1]))
+    return pairs
 
 
 def special_tokens(config: OmniConfig) -> dict[str, int]:
@@ -59,17 +97,36 @@ def special_tokens(config: OmniConfig) -> dict[str, int]:
     return dict(sorted(names.items(), key=lambda item: item[1]))
 
 
-def _vocabulary(size: int, special: dict[str, int]) -> dict[str, int]:
-    """Symbol -> id for every id: bytes, special tokens, and words for the rest (`Ġ` is a space)."""
+def _vocabulary(size: int, special: dict[str, int], names: Sequence[str]) -> dict[str, int]:
+    """Symbol -> id for every id: the tokens of text, special ones, and words for the rest (`Ġ` is a space)."""
     taken = {token: name for name, token in special.items()}
-    symbols = [*_byte_symbols(), *(taken.get(token) or "Ġ" + _word(token) for token in range(256, size))]
+    symbols = [*names, *(taken.get(token) or "Ġ" + _word(token) for token in range(len(names), size))]
     return {symbol: token for token, symbol in enumerate(symbols)}
+
+
+def _names(ranks: Sequence[bytes], count: int) -> list[str]:
+    if len(ranks) < count:
+        raise OmniError(f"ranks: {len(ranks)} tokens do not reach the first special token, {count}; give more")
+    return [_name(token) for token in ranks[:count]]
+
+
+def _name(token: bytes) -> str:
+    """A token as vocabularies write it, a printable character for each byte."""
+    return "".join(_SYMBOLS[byte] for byte in token)
+
+
+def _printable() -> list[int]:
+    return [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 
 
 def _byte_symbols() -> list[str]:
     """The 256 symbols in the order of the published vocabulary: printable bytes first, then the others."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = _printable()
     return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
+
+
+# A byte's symbol: itself if it can be printed, else one of the characters from 256 up, in turn.
+_SYMBOLS = dict(zip([*_printable(), *sorted({*range(256)} - {*_printable()})], _byte_symbols(), strict=True))
 
 
 def _word(number: int) -> str:
@@ -81,8 +138,8 @@ def _word(number: int) -> str:
     return word
 
 
-def _fast_tokenizer(vocabulary: dict[str, int], special: dict[str, int]) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+def _fast_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, ...]], special: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     split = pre_tokenizers.Split(Regex(_WORDS), "isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])

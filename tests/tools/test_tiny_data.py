@@ -1,0 +1,85 @@
+"""What omni-tiny hears in training: texts that never mix, sounds as they reach a microphone, lines that are read."""
+
+import json
+
+import numpy as np
+import pytest
+
+from omni_jax import OmniError
+from omni_jax.training.config import Source
+from omni_jax.training.manifests import Manifest
+from tools.tiny_data import hearing, packages, texts, voices
+
+
+@pytest.mark.parametrize("draw", [texts.digits, texts.sentence])
+def test_held_out_texts_are_decided_by_the_text(draw):
+    rng = np.random.default_rng(0)
+    drawn = {draw(rng) for _ in range(500)}
+    share = np.mean([texts.is_held_out(text) for text in drawn])
+    assert 0.1 < share < 0.3
+    assert all(text[0].isupper() and text.endswith(".") for text in drawn)
+    assert all(texts.is_held_out(text.upper()) == texts.is_held_out(text) for text in drawn)
+
+
+def test_commands_and_questions_differ_and_have_answers():
+    assert len(set(texts.COMMANDS)) == len(texts.COMMANDS) >= 100
+    questions = texts.questions()
+    assert questions["What is three plus four?"] == "Seven."
+    assert questions["Which day comes before Monday?"] == "Sunday."
+    assert all(answer.endswith((".", "?")) for answer in questions.values())
+
+
+def test_noise_has_the_power_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    wave = np.sin(np.arange(16_000) * 0.2)
+    noise = voices.noisy(wave, 10.0, rng) - wave
+    loud = wave[np.abs(wave) > 0.05]
+    assert 10 * np.log10(np.mean(loud**2) / np.mean(noise**2)) == pytest.approx(10.0, abs=0.01)
+
+
+def test_what_is_heard_is_seeded_and_neither_silent_nor_clipped():
+    wave = np.sin(np.arange(24_000) * 0.1).astype(np.float32)
+    takes = [voices.heard(wave, np.random.default_rng(seed)) for seed in (1, 1, 2, 3, 4)]
+    np.testing.assert_array_equal(takes[0], takes[1])
+    assert takes[0].shape != takes[2].shape or not np.array_equal(takes[0], takes[2])
+    assert all(0.05 < np.abs(take).max() < 1 and take.dtype == np.float32 for take in takes)
+    assert all(0.8 < len(take) / 16_000 < 2.2 for take in takes)
+
+
+class Hum:
+    """A voice that needs no packages."""
+
+    def __init__(self, folder):
+        del folder
+
+    def say(self, text, voice, speed=1.0):
+        return np.sin(np.arange(int(2_400 * len(text) / speed)) * (0.05 + 0.01 * (voice in voices.FLITE))).astype("f4")
+
+
+def test_lines_of_hearing(tmp_path, monkeypatch):
+    monkeypatch.setattr(voices, "Voices", Hum)  # processes that record are forked, so they have it
+    counts = hearing.Counts(kokoro=34, flite=12, held_out=6, takes=2)
+    written = hearing.write(tmp_path / "hearing", packages.Packages(tmp_path), counts, seed=3)
+    train, held_out = ([json.loads(line) for line in (tmp_path / f"hearing/{part}.jsonl").open()]
+                       for part in ("train", "held_out"))
+    assert written == {"train": len(train), "held_out": len(held_out)}
+    assert {line["voice"] for line in held_out} == set(voices.HELD_OUT)
+    assert not {line["voice"] for line in train} & set(voices.HELD_OUT)
+    spoken = lambda lines: {line["messages"][1]["content"] for line in lines if line["kind"].startswith("sentence")}
+    assert spoken(train) and spoken(held_out) and not spoken(train) & spoken(held_out)
+    assert {"typed", "silence"} <= {line["kind"] for line in train}
+    manifest = Manifest(Source(str(tmp_path / "hearing/held_out.jsonl")))
+    assert all(manifest[i].conversation()[-1]["role"] == "assistant" for i in range(len(manifest)))
+    for line in held_out:
+        assert (tmp_path / "hearing" / line["messages"][0]["content"][0]["audio"]).is_file()
+
+
+def test_the_same_seed_gives_the_same_jobs():
+    jobs = [list(hearing._training(hearing.Counts(20, 20, 1, 2), seed)) for seed in (0, 0, 1)]
+    assert jobs[0] == jobs[1] != jobs[2]
+
+
+def test_a_missing_npm_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(OmniError, match=r"npm: is missing; install it \(Node.js has npm\)"):
+        packages._run("npm", "--version")

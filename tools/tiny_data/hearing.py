@@ -1,0 +1,167 @@
+"""Spoken requests: what is said, and what is the answer to it. Also the same questions typed, and nothing to hear.
+
+Of Kokoro's voices, which are slow to make and sound natural, each recording is heard in several ways; flite's, which
+cost nothing, bring many more texts. Held-out texts and the voices `voices.HELD_OUT` are never trained on.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import soundfile
+
+from omni_jax.weights.files import progress_bar, whole_directory
+from tools.tiny_data import texts, voices
+from tools.tiny_data.packages import Packages
+
+RATE = 16_000  # of what the model hears
+KINDS = {"digits": texts.digits, "command": texts.command, "sentence": texts.sentence, "question": None}
+SHARES = {"digits": 0.17, "command": 0.2, "sentence": 0.4, "question": 0.23}
+ASKED = ("What is said?", "Write down what you hear.", "What do you hear?")
+SILENCE = "I hear nothing."
+NOISE = 10.0  # dB of the noisy held-out recordings
+PROCESSES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A text to be said by a voice. seed: of all that is drawn for it; takes: ways in which it is heard."""
+
+    name: str
+    kind: str
+    text: str
+    voice: str
+    seed: int
+    takes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Recordings of each sort, and ways in which a training recording of Kokoro is heard (the first: as it is)."""
+
+    kokoro: int = 3000
+    flite: int = 6000
+    held_out: int = 120  # of each held-out voice
+    takes: int = 3
+
+
+def write(out: Path, packages: Packages, counts: Counts, seed: int) -> dict[str, int]:
+    """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl; returns how many lines of each. Raises OmniError."""
+    jobs = {"train": list(_training(counts, seed)), "held_out": list(_held_out(counts, seed))}
+    with whole_directory(out) as partial:
+        (partial / "sounds").mkdir()
+        _record(partial / "sounds", packages, [*jobs["train"], *jobs["held_out"]])
+        lines = {part: [line for job in own for line in _lines(job)] for part, own in jobs.items()}
+        lines["train"] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))
+        for part, own in lines.items():
+            (partial / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own))
+    return {part: len(own) for part, own in lines.items()}
+
+
+def _training(counts: Counts, seed: int) -> Iterator[Job]:
+    """Kokoro's voices in turn, then flite's."""
+    own = [voice for voice in voices.KOKORO if voice not in voices.HELD_OUT]
+    for count, speakers, takes in ((counts.kokoro, own, counts.takes), (counts.flite, voices.FLITE, 1)):
+        for i in range(count):
+            voice = speakers[i % len(speakers)]
+            heard = ("clean", *["heard"] * (takes - 1)) if takes > 1 else ("heard",)
+            yield _job(f"{voice}-{i:05d}", voice, False, np.random.SeedSequence([seed, len(speakers), i]), heard)
+
+
+def _held_out(counts: Counts, seed: int) -> Iterator[Job]:
+    for j, voice in enumerate(voices.HELD_OUT):
+        for i in range(counts.held_out):
+            sequence = np.random.SeedSequence([seed, 1000 + j, i])
+            yield _job(f"{voice}-{i:05d}", voice, True, sequence, ("clean", "noisy"))
+
+
+def _job(name: str, voice: str, held_out: bool, sequence: np.random.SeedSequence, takes: tuple[str, ...]) -> Job:
+    rng = np.random.default_rng(sequence)
+    kind = str(rng.choice(tuple(SHARES), p=tuple(SHARES.values())))
+    return Job(name, kind, _text(kind, held_out, rng), voice, int(rng.integers(2**31)), takes)
+
+
+def _text(kind: str, held_out: bool, rng: np.random.Generator) -> str:
+    """Commands and questions are a closed set: of these only the voices are held out."""
+    if kind == "question":
+        return str(rng.choice(list(texts.questions())))
+    while True:
+        text = KINDS[kind](rng)
+        if kind == "command" or texts.is_held_out(text) == held_out:
+            return text
+
+
+_voices: voices.Voices | None = None  # of a process that records
+
+
+def _record(folder: Path, packages: Packages, jobs: list[Job]) -> None:
+    """Writes what the jobs say, a FLAC file for each of their takes."""
+    with (concurrent.futures.ProcessPoolExecutor(PROCESSES, initializer=_start, initargs=(packages,)) as pool,
+          progress_bar(len(jobs), "speaking", True, "") as bar):
+        for _ in pool.map(_say, jobs, [folder] * len(jobs), chunksize=8):
+            bar.update()
+
+
+def _start(packages: Packages) -> None:
+    global _voices
+    _voices = voices.Voices(packages)
+
+
+def _say(job: Job, folder: Path) -> None:
+    rng = np.random.default_rng(job.seed)
+    said = _voices.say(job.text, job.voice, float(rng.uniform(0.85, 1.2)))
+    for number, take in enumerate(job.takes):
+        soundfile.write(_sound(folder, job, number), _taken(said, take, rng), RATE)
+
+
+def _taken(said: np.ndarray, take: str, rng: np.random.Generator) -> np.ndarray:
+    if take == "heard":
+        return voices.heard(said, rng, RATE)
+    wave = librosa.resample(said, orig_sr=voices.RATE, target_sr=RATE, res_type="soxr_hq")
+    wave = voices.padded(wave, rng, RATE)
+    return voices.levelled(voices.noisy(wave, NOISE, rng) if take == "noisy" else wave, 0.7)
+
+
+def _sound(folder: Path, job: Job, number: int) -> Path:
+    return folder / f"{job.name}-{number}.flac"
+
+
+def _lines(job: Job) -> Iterator[dict[str, Any]]:
+    """A line for each take to write it down, and for questions one to answer it."""
+    rng = np.random.default_rng(job.seed)
+    for number, take in enumerate(job.takes):
+        sound = {"type": "audio", "audio": str(_sound(Path("sounds"), job, number))}
+        name = f"{job.name}-{number}"
+        words = {"type": "text", "text": ASKED[int(rng.integers(len(ASKED)))]}
+        yield _line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice)
+        if job.kind == "question":
+            yield _line(f"{name}-answer", f"answer-{take}", [sound], texts.questions()[job.text], job.voice)
+
+
+def _typed() -> Iterator[dict[str, Any]]:
+    """Questions in writing, and to be told what is said without any sound."""
+    for i, (question, answer) in enumerate([*texts.questions().items(), *((each, SILENCE) for each in ASKED)]):
+        for turn in range(4):  # they are few
+            yield _line(f"typed-{i:03d}-{turn}", "typed", question, answer, "")
+
+
+def _silent(folder: Path, count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Sounds in which nothing is said: noise alone."""
+    for i in range(count):
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 5000, i]))
+        wave = voices.noisy(np.full(int(RATE * rng.uniform(0.5, 3)), 1e-3), -20.0, rng)
+        name = f"silence-{i:03d}"
+        soundfile.write(folder / f"{name}.flac", voices.levelled(wave, float(10 ** rng.uniform(-3, -1))), RATE)
+        content = [{"type": "audio", "audio": f"sounds/{name}.flac"}]
+        asked = [] if i % 2 else [{"type": "text", "text": ASKED[i % len(ASKED)]}]
+        yield _line(name, "silence", content + asked, SILENCE, "")
+
+
+def _line(name: str, kind: str, content: Any, answer: str, voice: str) -> dict[str, Any]:
+    return {"id": name, "kind": kind, "voice": voice,
+            "messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}

