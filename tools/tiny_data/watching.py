@@ -206,11 +206,11 @@ def _edges(samples: int) -> np.ndarray:
 
 
 def encode(path: Path, frames: list[Image.Image], waveform: np.ndarray) -> None:
-    """An MP4 of H.264 and AAC; the same bytes for the same input."""
+    """An MP4 of MPEG-4 video and AAC. Not H.264, which x264 does not write in the same bytes every time."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FRAME_RATE), options={"crf": "20", "threads": "1"})
+        stream = container.add_stream("mpeg4", rate=Fraction(FRAME_RATE), options={"threads": "1"})
         stream.width = stream.height = FRAME
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 1_000_000
         track = container.add_stream("aac", rate=RATE, layout="mono")
         track.bit_rate = 48_000
         for image in frames:
