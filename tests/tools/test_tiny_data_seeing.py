@@ -1,0 +1,144 @@
+"""Pictures and videos of the tiny model's data. The icon packages are no part of the project: OMNI_TINY_PACKAGES names
+the folder that holds them unpacked; without it, what needs drawings is skipped."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from omni_jax.data.audio import load_audio
+from omni_jax.data.video import load_video
+from omni_jax.errors import OmniError
+from tools.tiny_data import canvas, examples, seeing, watching
+from tools.tiny_data.drawings import COLOURS, STYLES, UNSEEN, Drawings, bend, nearest, place, recolour
+from tools.tiny_data.things import THINGS
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    folder = os.environ.get("OMNI_TINY_PACKAGES")
+    if not folder:
+        pytest.skip("OMNI_TINY_PACKAGES names no folder with the icon packages")
+    if importlib.util.find_spec("resvg_py") is None:
+        pytest.skip("resvg_py is not installed")
+    return Drawings(folder)
+
+
+@pytest.fixture(scope="module")
+def pictures(drawings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("seeing") / "data"
+    return out, seeing.write(out, drawings, 60, 60, seed=3, workers=1)
+
+
+@pytest.fixture(scope="module")
+def videos(drawings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("watching") / "data"
+    return out, watching.write(out, drawings, 12, 12, seed=3, workers=1)
+
+
+def lines(out: Path, part: str) -> list[dict]:
+    return [json.loads(line) for line in (out / f"{part}.jsonl").read_text().splitlines()]
+
+
+def files(out: Path) -> dict[Path, bytes]:
+    return {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")}
+
+
+def test_things_are_named_as_in_a_sentence():
+    assert len(THINGS) > 160 and all(name == name.lower() and len(name.split()) < 3 for name in THINGS)
+    phrases = [THINGS[name].phrase for name in ("cat", "owl", "unicorn", "scissors", "bread")]
+    assert phrases == ["a cat", "an owl", "a unicorn", "scissors", "bread"]
+    plurals = [THINGS[name].plural for name in ("cat", "fox", "mouse", "scissors")]
+    assert plurals == ["cats", "foxes", "mice", "scissors"]
+    icons = [icon for thing in THINGS.values() for icon in thing.icons]
+    assert len(icons) == len(set(icons))
+
+
+def test_what_is_held_out_is_one_combination_in_five():
+    shares = [examples.is_held_out("colour", thing, colour) for thing in THINGS for colour in COLOURS]
+    assert 0.17 < np.mean(shares) < 0.23
+    rng = np.random.default_rng(0)
+    for part in (examples.TRAIN, examples.HELD_OUT):
+        for _ in range(20):
+            chosen = examples.choose(rng, part, "colour", tuple(THINGS), tuple(COLOURS))
+            assert examples.is_held_out("colour", *chosen) == (part == examples.HELD_OUT)
+
+
+def test_without_the_packages_it_is_told(tmp_path):
+    with pytest.raises(OmniError, match="iconify"):
+        Drawings(tmp_path)
+
+
+def test_placed_drawings_lie_apart():
+    images = [Image.new("RGBA", (25, 30), "red")] * 6
+    rng = np.random.default_rng(0)
+    placed = next(found for found in iter(lambda: canvas.scatter(rng, images), 0) if found)
+    pixels = np.asarray(canvas.compose(Image.new("RGB", (canvas.FRAME, canvas.FRAME)), placed))[..., 0]
+    assert (pixels == 255).sum() == 6 * 25 * 30
+
+
+@pytest.mark.parametrize("sound", watching.SOUNDS)
+def test_sounds_are_what_they_are_called(sound):
+    made = watching.noise_of(np.random.default_rng(1), sound)
+    assert made.dtype == np.float32 and np.abs(np.append(made, 0)).max() < 1
+    if isinstance(sound, int):
+        loud = np.abs(np.concatenate([np.zeros(800), made])) > 0.02
+        onsets = loud[800:] & ~np.array([loud[i : i + 800].any() for i in range(len(made))], bool)
+        assert onsets.sum() == sound
+
+
+def test_every_thing_is_drawn_in_every_style(drawings):
+    for style in (*STYLES, UNSEEN):
+        assert all(drawings.svg(style, icon) for thing in THINGS.values() for icon in thing.icons)
+    image = drawings.draw(UNSEEN, "cat")
+    assert max(image.size) == 128 and drawings.draw(UNSEEN, "cat") is image
+    assert max(place(image, 40).size) in (39, 40) and bend(image, np.random.default_rng(0)).size == image.size
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_recoloured_drawing_is_nearest_to_its_colour(drawings, colour):
+    for name in ("cat", "swan", "bomb", "bus"):
+        pixels = np.asarray(recolour(drawings.draw("noto", name), colour), float)
+        mean = np.average(pixels[..., :3], axis=(0, 1), weights=pixels[..., 3])
+        assert min(COLOURS, key=lambda other: np.linalg.norm(mean - COLOURS[other])) == colour
+
+
+def test_pixels_alone_name_some_of_the_unseen_style(drawings):
+    assert 0.2 < nearest(drawings, coloured=False) < nearest(drawings) < 0.8
+
+
+def test_pictures_and_their_questions(pictures):
+    out, told = pictures
+    for part in ("train", "held_out"):
+        assert sum(told[part].values()) == len(lines(out, part)) == 60
+        for record in lines(out, part):
+            *shown, question = record["messages"][0]["content"]
+            assert question["text"][-1] in "?." and record["messages"][1]["content"].endswith(".")
+            assert bool(shown) == (record["kind"] != "nothing") == ("style" in record)
+            if shown:
+                assert Image.open(out / shown[0]["image"]).size == (112, 112)
+            unseen = record.get("style") == UNSEEN
+            assert not (unseen and part == "train") and (unseen or record["kind"] != "name" or part == "train")
+
+
+def test_videos_are_read_with_their_sound(videos):
+    out, _ = videos
+    for record in lines(out, "train") + lines(out, "held_out"):
+        item, question = record["messages"][0]["content"]
+        path = str(out / item["video"])
+        frames, plan = load_video(path, item)
+        assert frames.shape[1:] == (112, 112, 3) and len(frames) in watching.LENGTHS and plan.has_sound
+        assert abs(len(load_audio(path)) / 16_000 - plan.seconds) < 0.1
+        assert question["text"] and record["messages"][1]["content"][0].isupper()
+
+
+def test_the_same_seed_makes_the_same_files_in_any_number_of_processes(drawings, pictures, videos, tmp_path):
+    for module, (out, _), number in ((seeing, pictures, 60), (watching, videos, 12)):
+        again, other = tmp_path / f"{out.parent.name}_again", tmp_path / f"{out.parent.name}_other"
+        module.write(again, drawings, number, number, seed=3, workers=2)
+        module.write(other, drawings, number, number, seed=4, workers=1)
+        assert files(out) == files(again) != files(other)

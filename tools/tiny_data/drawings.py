@@ -1,0 +1,159 @@
+"""Drawings of things, from three sets of icons: rendered once, then turned, scaled, flipped and given other colours."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from omni_jax.errors import OmniError, require
+from tools.tiny_data.things import THINGS, Thing
+
+STYLES = ("noto", "fluent-emoji-flat")  # that are trained on
+UNSEEN = "twemoji"  # the style that no training picture has
+SIDE = 128  # pixels of a drawing in store
+COLOURS = {"red": (220, 30, 35), "orange": (250, 140, 20), "yellow": (250, 220, 30), "green": (40, 160, 60),
+           "blue": (40, 90, 225), "purple": (135, 55, 185), "pink": (250, 130, 190), "brown": (125, 75, 40)}
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Drawings:
+    """The icons of all styles. `folder` holds the unpacked packages @iconify-json/{noto, twemoji, fluent-emoji-flat},
+    each in a directory of any name. Pickles as its folder. Raises OmniError where a set or a renderer is missing."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self._sets = {style: _read(self.folder, style) for style in (*STYLES, UNSEEN)}
+        self._rendered: dict[tuple[str, str], Image.Image] = {}
+
+    def __reduce__(self):
+        return Drawings, (self.folder,)
+
+    def draw(self, style: str, icon: str) -> Image.Image:
+        """RGBA, cut to what is visible, its longer side SIDE pixels. Not to be changed in place."""
+        if (style, icon) not in self._rendered:
+            image = _render(self.svg(style, icon), 2 * SIDE)
+            image = image.crop(image.getchannel("A").getbbox())
+            image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            self._rendered[style, icon] = image
+        return self._rendered[style, icon]
+
+    def any_of(self, thing: Thing, style: str, rng: np.random.Generator) -> Image.Image:
+        return self.draw(style, thing.icons[rng.integers(len(thing.icons))])
+
+    def svg(self, style: str, icon: str) -> str:
+        """The icon as an SVG document; aliases are followed to their parent."""
+        found, flipped = self._sets[style], False
+        while icon not in found["icons"]:
+            require(icon in found.get("aliases", {}), str(self.folder), f"the icons {style} have no {icon}")
+            alias = found["aliases"][icon]
+            icon, flipped = alias["parent"], flipped ^ alias.get("hFlip", False)
+        entry = {**found, **found["icons"][icon]}
+        width, height, body = entry.get("width", 16), entry.get("height", 16), entry["body"]
+        body = f'<g transform="translate({width} 0) scale(-1 1)">{body}</g>' if flipped else body
+        return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{body}</svg>'
+
+
+def place(image: Image.Image, size: float, angle: float = 0.0, flip: bool = False) -> Image.Image:
+    """RGBA: the drawing with its longer side `size` pixels, then turned by `angle` degrees, cut to what is visible."""
+    scale = size / max(image.size)
+    if flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if angle:
+        image = image.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    shape = [max(round(scale * side), 1) for side in image.size]
+    image = image.resize(shape, Image.Resampling.LANCZOS)
+    return image.crop(image.getchannel("A").getbbox())
+
+
+def recolour(image: Image.Image, colour: str) -> Image.Image:
+    """The drawing in shades of one of COLOURS: its mean luminance becomes the colour itself, darker and lighter parts
+    darker and lighter shades, but none so far that another name would fit it."""
+    pixels = np.asarray(image, np.float32)
+    light, weight = pixels[..., :3] @ _LUMINANCE / 255, pixels[..., 3]
+    middle = np.clip(np.average(light, weights=weight), 0.05, 0.95)
+    darker = np.clip(1 - 0.5 * (middle - light) / middle, 0.5, 1)[..., None]
+    lighter = np.clip(0.55 * (light - middle) / (1 - middle), 0, 0.55)[..., None]
+    shades = np.array(COLOURS[colour], np.float32) * darker
+    shades += lighter * (255 - shades)
+    return Image.fromarray(np.concatenate([shades, weight[..., None]], -1).round().astype(np.uint8))
+
+
+def jitter(image: Image.Image, rng: np.random.Generator, hue: float = 0.06) -> Image.Image:
+    """Other hue (by up to `hue` of the circle), saturation, brightness and contrast; the shape stays."""
+    shade, saturation, value = image.convert("RGB").convert("HSV").split()
+    steps = int(256 * rng.uniform(-hue, hue))
+    shade = shade.point([(i + steps) % 256 for i in range(256)])
+    changed = Image.merge("HSV", (shade, saturation, value)).convert("RGB")
+    for enhancer, spread in ((ImageEnhance.Color, 0.4), (ImageEnhance.Brightness, 0.25), (ImageEnhance.Contrast, 0.3)):
+        changed = enhancer(changed).enhance(rng.uniform(1 - spread, 1 + spread))
+    changed.putalpha(image.getchannel("A"))
+    return changed
+
+
+def bend(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """RGBA, the size it had: slanted and stretched by up to a quarter, as another hand might have drawn it."""
+    (slant, lean), (wide, high) = rng.uniform(-0.2, 0.2, 2), rng.uniform(0.8, 1.0, 2)
+    (width, height), matrix = image.size, np.array([[1 / wide, slant], [lean, 1 / high]])
+    matrix *= 1 + 0.5 * (abs(slant) + abs(lean))  # so that no corner is cut off
+    middle = np.array([width, height]) / 2
+    shift = middle - matrix @ middle
+    rows = (*matrix[0], shift[0], *matrix[1], shift[1])
+    return image.transform(image.size, Image.Transform.AFFINE, rows, Image.Resampling.BICUBIC)
+
+
+def flat(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """In few colours, without shading."""
+    plain = image.convert("RGB").quantize(int(rng.integers(3, 8))).convert("RGB")
+    plain.putalpha(image.getchannel("A"))
+    return plain
+
+
+def grey(image: Image.Image) -> Image.Image:
+    plain = image.convert("L").convert("RGB")
+    plain.putalpha(image.getchannel("A"))
+    return plain
+
+
+def mean_colour(image: Image.Image) -> np.ndarray:
+    """float32 [3] of what is visible, 0 to 255."""
+    pixels = np.asarray(image, np.float32)
+    return np.average(pixels[..., :3], axis=(0, 1), weights=pixels[..., 3])
+
+
+def nearest(drawings: Drawings, side: int = 32, coloured: bool = True) -> float:
+    """A baseline without learning: how many drawings of the unseen style lie nearest, pixel by pixel on white, to a
+    drawing of the same thing in the trained styles. A share of 1."""
+    known, names = _canonical(drawings, STYLES, side, coloured)
+    asked, answers = _canonical(drawings, (UNSEEN,), side, coloured)
+    distances = (known**2).sum(1) - 2 * asked @ known.T  # [asked, known], less what is the same in a row
+    return float(np.mean([names[i] == answer for i, answer in zip(distances.argmin(1), answers, strict=True)]))
+
+
+def _canonical(drawings: Drawings, styles: tuple[str, ...], side: int, coloured: bool) -> tuple[np.ndarray, list[str]]:
+    """float32 [n, side * side (* 3)] of every drawing in these styles, upright in the middle of white, and names."""
+    pixels, names = [], []
+    for style, thing, icon in ((s, t, i) for s in styles for t in THINGS.values() for i in t.icons):
+        page, image = Image.new("RGB", (SIDE, SIDE), "white"), drawings.draw(style, icon)
+        page.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2), image)
+        page = page.resize((side, side), Image.Resampling.BOX).convert("RGB" if coloured else "L")
+        pixels.append(np.asarray(page, np.float32).ravel() / 255)
+        names.append(thing.name)
+    return np.stack(pixels), names
+
+
+def _read(folder: Path, style: str) -> dict:
+    for path in sorted(folder.glob(f"*{style}*/**/icons.json")):
+        icons = json.loads(path.read_text())
+        if icons.get("prefix") == style:
+            return icons
+    raise OmniError(f"{folder}: has no icons.json of @iconify-json/{style}; unpack that package there")
+
+
+def _render(svg: str, side: int) -> Image.Image:
+    try:
+        import resvg_py
+    except ImportError:
+        raise OmniError("drawings need resvg_py; pip install resvg_py") from None
+    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side)))).convert("RGBA")

@@ -1,0 +1,94 @@
+"""What the makers of examples share: their randomness, what is held out, and the processes that write them."""
+
+import concurrent.futures
+import hashlib
+import json
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_jax.weights.files import progress_bar, whole_directory
+
+TRAIN, HELD_OUT = "train", "held_out"
+HELD_OUT_SHARE = 5  # one combination in so many
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six")
+Record = dict[str, Any]
+Make = Callable[[np.random.Generator, str, str, Path], Record]  # (rng, part, id, folder) -> a line of the manifest
+
+_make: Make | None = None  # of a worker process
+
+
+def is_held_out(*combination: object) -> bool:
+    """Whether this combination (a thing and a colour, …) is never trained on. The same in every run and on every
+    machine."""
+    text = "|".join(map(str, combination))
+    return int.from_bytes(hashlib.blake2s(text.encode(), digest_size=4).digest()) % HELD_OUT_SHARE == 0
+
+
+def choose(rng: np.random.Generator, part: str, what: str, *axes: Any) -> tuple:
+    """One value of each axis (sequences; numpy's choice would make strings of them), together of this part's."""
+    while True:
+        chosen = tuple(axis[rng.integers(len(axis))] for axis in axes)
+        if is_held_out(what, *chosen) == (part == HELD_OUT):
+            return chosen
+
+
+def pick(rng: np.random.Generator, values: Any) -> Any:
+    return values[rng.integers(len(values))]
+
+
+def conversation(name: str, kind: str, style: str | None, shown: list[Record], question: str, answer: str) -> Record:
+    """A line of a manifest. `shown`: the items of the content before the question."""
+    text = answer[0].upper() + answer[1:]
+    return {"id": name, "kind": kind, **({"style": style} if style else {}), "messages": [
+        {"role": "user", "content": [*shown, {"type": "text", "text": question}]},
+        {"role": "assistant", "content": text if text.endswith(".") else f"{text}."}]}
+
+
+def write_all(out: Path, make: Make, subfolder: str, counts: dict[str, int], seed: int, workers: int) -> Record:
+    """The examples of all parts (part -> how many) and OUT/{part}.jsonl; media go to OUT/`subfolder`.
+
+    An example's randomness hangs on the seed, its part and its place alone. Returns what there is, by part and kind.
+    """
+    started = time.perf_counter()
+    told: Record = {"directory": str(out)}
+    with whole_directory(out) as folder:
+        (folder / subfolder).mkdir()
+        for number, (part, count) in enumerate(counts.items()):
+            tasks = [((seed, number, i), part, f"{part}-{i:05d}", folder) for i in range(count)]
+            kinds: Counter[str] = Counter()
+            bar = progress_bar(count, f"{out.name}, {part}", True, "")
+            with bar, (folder / f"{part}.jsonl").open("w") as manifest:
+                for record in _records(make, tasks, workers):
+                    manifest.write(json.dumps(record) + "\n")
+                    kinds[record["kind"]] += 1
+                    bar.update()
+            told[part] = dict(sorted(kinds.items()))
+        told["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {**told, "seconds": round(time.perf_counter() - started, 1)}
+
+
+def _records(make: Make, tasks: list[tuple], workers: int) -> Iterator[Record]:
+    if workers < 2:
+        _start(make)
+        yield from map(_one, tasks)
+        return
+    # Spawned: a fork would copy whatever threads its parent happens to run.
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (make,)) as pool:
+        yield from pool.map(_one, tasks, chunksize=16)
+
+
+def _start(make: Make) -> None:
+    global _make
+    _make = make
+
+
+def _one(task: tuple) -> Record:
+    key, part, name, folder = task
+    assert _make is not None
+    return _make(np.random.default_rng(np.random.SeedSequence(key)), part, name, folder)

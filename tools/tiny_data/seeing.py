@@ -1,0 +1,224 @@
+"""Pictures of things and what can be asked of them: names, colours, numbers, places.
+
+Each training picture is in one of two styles of drawing, in some other size, place, light and colour. Held out are a
+third style, of which names are asked, and one in five combinations of a thing and what else is asked of it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tools.tiny_data.canvas import FRAME, Sketch, background, compose, photograph, scatter
+from tools.tiny_data.drawings import (
+    COLOURS,
+    STYLES,
+    UNSEEN,
+    Drawings,
+    bend,
+    flat,
+    grey,
+    jitter,
+    nearest,
+    place,
+    recolour,
+)
+from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, Record, choose, conversation, pick, write_all
+from tools.tiny_data.things import THINGS, Thing
+
+EVERY = tuple(THINGS.values())
+COUNTED = tuple(thing for thing in EVERY if thing.form == "one")
+# Centres, in frames: (x, y).
+PLACES = {"left": (0.2, 0.5), "right": (0.8, 0.5), "top": (0.5, 0.2), "bottom": (0.5, 0.8), "middle": (0.5, 0.5)}
+# A pair's places, and how the first is said to lie to the second.
+PAIRS = {("left", "right"): ("left of", "right of"), ("top", "bottom"): ("above", "below")}
+SHARES = {  # of the kinds in each part
+    TRAIN: {"name": 0.6, "colour": 0.08, "count": 0.1, "position": 0.1, "several": 0.08, "nothing": 0.04},
+    HELD_OUT: {"name": 0.4, "colour": 0.12, "count": 0.14, "position": 0.14, "several": 0.14, "nothing": 0.06},
+}
+NAME = ("What is it?", "What is this?", "What do you see?", "What is in the picture?")
+COLOUR = ("What colour is it?", "Which colour is it?", "What colour {verb} the {name}?")
+COUNT = ("How many are there?", "How many do you see?", "How many {plural} are there?", "How many {plural} do you see?")
+PLACE = ("Where {verb} the {name}?", "Where do you see the {name}?", "In which part of the picture {verb} the {name}?")
+BESIDE = ("What is {relation} the {name}?", "What do you see {relation} the {name}?")
+AT_SIDE = ("What is {place}?", "What do you see {place}?")
+SEVERAL = ("What do you see?", "What is in the picture?", "Name what you see from left to right.",
+           "What things are there?")
+ASKED_BLIND = (*NAME[2:], COLOUR[2], *COUNT[2:], *PLACE, "What colour {verb} the {name} in the picture?",
+               "Is there a picture of {phrase}?")
+
+
+def write(out: Path, drawings: Drawings, train: int, held_out: int, seed: int = 0, workers: int = 2) -> Record:
+    """OUT/train.jsonl and OUT/held_out.jsonl with OUT/pictures; returns their counts by kind, bytes, seconds and the
+    baseline `nearest`, by colours and by grey pixels. The same seed writes the same files,
+    with any number of workers."""
+    told = write_all(Path(out), Seeing(drawings), "pictures", {TRAIN: train, HELD_OUT: held_out}, seed, workers)
+    return {**told, "nearest": round(nearest(drawings), 4), "nearest_grey": round(nearest(drawings, coloured=False), 4)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeing:
+    """Makes one example: its picture in `folder`, and its line of the manifest."""
+
+    drawings: Drawings
+
+    def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> Record:
+        kinds, shares = zip(*SHARES[part].items(), strict=True)
+        kind = kinds[rng.choice(len(kinds), p=shares)]
+        style = self._style(rng, part, kind)
+        image, question, answer = MAKERS[kind](Hand(rng, self.drawings, part, style))
+        shown = []
+        if image is not None:
+            path = f"pictures/{name}.jpg"
+            photograph(rng, image, folder / path)
+            shown = [{"type": "image", "image": path}]
+        return conversation(name, kind, style if shown else None, shown, question, answer)
+
+    @staticmethod
+    def _style(rng: np.random.Generator, part: str, kind: str) -> str:
+        """Held-out names are all in the unseen style, a third of the other kinds is."""
+        unseen = part == HELD_OUT and (kind == "name" or rng.random() < 1 / 3)
+        return UNSEEN if unseen else pick(rng, STYLES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hand:
+    """What draws one picture: in one style, for one part."""
+
+    rng: np.random.Generator
+    drawings: Drawings
+    part: str
+    style: str
+
+    def choose(self, what: str, *axes) -> tuple:
+        return choose(self.rng, self.part, what, *axes)
+
+    def say(self, phrasings: tuple[str, ...], thing: Thing | None = None, **words: str) -> str:
+        if thing:
+            words |= {"name": thing.name, "plural": thing.plural, "verb": thing.verb, "phrase": thing.phrase}
+        return pick(self.rng, phrasings).format(**words)
+
+    def sketch(self, thing: Thing, size: tuple[float, float], turn: float = 15.0, colours: bool = True) -> Image.Image:
+        """RGBA: the thing with its longer side between `size` (in frames), turned by up to `turn` degrees."""
+        image = self.drawings.any_of(thing, self.style, self.rng)
+        if colours:
+            image = self.vary(image)
+        return place(image, FRAME * self.rng.uniform(*size), self.rng.uniform(-turn, turn), self.rng.random() < 0.5)
+
+    def vary(self, image: Image.Image) -> Image.Image:
+        """In other colours; in training bent as well, and at times so that the shape alone tells what it is."""
+        if self.part == HELD_OUT:
+            return jitter(image, self.rng)
+        image = bend(image, self.rng) if self.rng.random() < 0.4 else image
+        image = flat(image, self.rng) if self.rng.random() < 0.15 else image
+        chance = self.rng.random()
+        if chance < 0.08:
+            return grey(image)
+        if chance < 0.18:
+            return recolour(image, pick(self.rng, tuple(COLOURS)))
+        return jitter(image, self.rng, 0.5 if chance < 0.3 else 0.06)
+
+    def page(self, images: list[Image.Image]) -> Image.Image:
+        return background(self.rng, images)
+
+
+def name(hand: Hand) -> tuple[Image.Image, str, str]:
+    """One thing, large or smaller, anywhere; in training at any angle now and then."""
+    thing = pick(hand.rng, EVERY)
+    turn = 180.0 if hand.part == TRAIN and hand.rng.random() < 0.1 else 25.0
+    image = hand.sketch(thing, (0.45, 1.0), turn)
+    page = compose(hand.page([image]), [(image, tuple(hand.rng.random(2)))])
+    return page, hand.say(NAME), thing.phrase
+
+
+def colour(hand: Hand) -> tuple[Image.Image, str, str]:
+    """One thing in a colour; or two in two colours, and the question tells which is meant."""
+    thing, named = hand.choose("colour", EVERY, tuple(COLOURS))
+    image = recolour(hand.sketch(thing, (0.35, 0.9), colours=False), named)
+    if hand.rng.random() < 0.7:
+        page = compose(hand.page([image]), [(image, tuple(hand.rng.random(2)))])
+        return page, hand.say(COLOUR, thing), named
+    while True:
+        other, second = hand.choose("colour", EVERY, tuple(COLOURS))
+        if other != thing and second != named:
+            break
+    images = [image, recolour(hand.sketch(other, (0.35, 0.45), colours=False), second)]
+    images[0].thumbnail((0.45 * FRAME, 0.45 * FRAME))
+    return compose(hand.page(images), _row(hand, images)), hand.say(COLOUR[2:], thing), named
+
+
+def count(hand: Hand) -> tuple[Image.Image, str, str]:
+    """One to six of the same, apart from one another. Their size tells little of their number."""
+    thing, number = hand.choose("count", COUNTED, range(1, 7))
+    drawing = hand.vary(hand.drawings.any_of(thing, hand.style, hand.rng))
+    size, placed = FRAME * hand.rng.uniform(0.2, min(0.5, 0.78 / number**0.5)), None
+    while placed is None:
+        images = [place(drawing, size * hand.rng.uniform(0.9, 1.1), hand.rng.uniform(-20, 20), hand.rng.random() < 0.5)
+                  for _ in range(number)]
+        placed, size = scatter(hand.rng, images), 0.95 * size
+    return compose(hand.page(images), placed), hand.say(COUNT, thing), NUMBERS[number]
+
+
+def position(hand: Hand) -> tuple[Image.Image, str, str]:
+    """Where one thing is, alone or with a second one; or what the second is that lies beside it or at a side."""
+    if hand.rng.random() < 0.5:
+        thing, where = hand.choose("position", EVERY, tuple(PLACES))
+        image = hand.sketch(thing, (0.3, 0.45))
+        return compose(hand.page([image]), [(image, _near(hand, where))]), hand.say(PLACE, thing), _at(where)
+    pair = pick(hand.rng, tuple(PAIRS))
+    (first, _), (second, _) = (hand.choose("position", EVERY, (where,)) for where in pair)
+    while second == first:
+        second, _ = hand.choose("position", EVERY, (pair[1],))
+    images = [hand.sketch(thing, (0.3, 0.42)) for thing in (first, second)]
+    page = compose(hand.page(images), [(image, _near(hand, where)) for image, where in zip(images, pair, strict=True)])
+    asked = hand.rng.integers(2)  # which of the two the answer is about
+    thing, other = (first, second) if asked == 0 else (second, first)
+    chance = hand.rng.random()
+    if chance < 0.4:
+        return page, hand.say(BESIDE, other, relation=PAIRS[pair][asked]), thing.phrase
+    if chance < 0.7:
+        return page, hand.say(AT_SIDE, place=_at(pair[asked])), thing.phrase
+    return page, hand.say(PLACE, thing), _at(pair[asked])
+
+
+def several(hand: Hand) -> tuple[Image.Image, str, str]:
+    """Two or three things in a row, named from left to right."""
+    number = 2 if hand.rng.random() < 0.7 else 3
+    while True:
+        things = hand.choose("several", *[EVERY] * number)
+        if len(set(things)) == number:
+            break
+    images = [hand.sketch(thing, (0.75 / number, 0.95 / number), turn=12.0) for thing in things]
+    phrases = [thing.phrase for thing in things]
+    answer = f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+    return compose(hand.page(images), _row(hand, images)), hand.say(SEVERAL), answer
+
+
+def nothing(hand: Hand) -> tuple[None, str, str]:
+    """A question about a picture that nobody has shown."""
+    thing, phrasing = hand.choose("nothing", EVERY, ASKED_BLIND)
+    # What names no thing is asked in both parts.
+    phrasing = pick(hand.rng, NAME + COLOUR[:2] + COUNT[:2]) if hand.rng.random() < 0.3 else phrasing
+    return None, hand.say((phrasing,), thing), "I see no picture."
+
+
+MAKERS: dict[str, Callable] = {"name": name, "colour": colour, "count": count, "position": position,
+                               "several": several, "nothing": nothing}
+
+
+def _at(where: str) -> str:
+    return {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom",
+            "middle": "in the middle"}[where]
+
+
+def _near(hand: Hand, where: str) -> tuple[float, float]:
+    """A centre about that place, in frames."""
+    x, y = np.array(PLACES[where]) + hand.rng.uniform(-0.07, 0.07, 2)
+    return x, y
+
+
+def _row(hand: Hand, images: list[Image.Image]) -> list[Sketch]:
+    """Side by side, each in its share of the width."""
+    return [(image, ((i + 0.5) / len(images), hand.rng.uniform(0.3, 0.7))) for i, image in enumerate(images)]
