@@ -6,6 +6,8 @@ MODEL ?= out/random
 # and measure them as users have them.
 QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 
+# What was made on the way is kept.
+.SECONDARY:
 .PHONY: run test test-slow test-full-size lint parity bench train-smoke voice-smoke clean
 
 run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks; see out/

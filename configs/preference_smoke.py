@@ -8,4 +8,4 @@ cores. Word errors of held-out speech do not fall with so few pairs (60 % before
 
 from configs.speech_stages import PAIRS, preference, smoke
 
-config = preference(smoke("talker_model", PAIRS, steps=40, eval_every=10), rate=5e-5)
+config = preference(smoke("talker_model", PAIRS, steps=150, eval_every=25), rate=5e-5)

