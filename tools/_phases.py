@@ -109,8 +109,9 @@ def cache(model: Model, network: str, slots: int, batch: int) -> Any:
 
 
 def arguments(function: Callable, **known: Any) -> tuple:
-    """The arguments of a step in its own order, by their names."""
-    return tuple(known[name] for name in inspect.signature(function).parameters)
+    """The arguments of a step in its own order, by their names; its own defaults for those that are not `known`."""
+    return tuple(known.get(name, parameter.default) if parameter.default is not parameter.empty else known[name]
+                 for name, parameter in inspect.signature(function).parameters.items())
 
 
 def head(model: Model) -> dict:
