@@ -54,11 +54,7 @@ VOICE := codec vocoder flow talker preference voices distill
 JUDGED := $(BIN)/python -m tools.evaluate --manifest $(SPEECH)/held_out_digits.jsonl --say --metrics speech_wer,ended \
 	$(HEARD) --talker-max-new-tokens 250 --solve whole --batch 16
 
-voice-smoke: .venv/test $(VOICE:%=out/smoke/%_model) $(SPEECH)/read_codes.jsonl  ## every stage of the voice in small; see and hear out/smoke
-	$(BIN)/python -m tools.speak --model out/smoke/model --manifest $(SPEECH)/held_out_codes.jsonl $(HEARD) \
-		--solve whole --batch 16 --limit 16 --out out/smoke/untrained_spoken
-	$(BIN)/python -m tools.speak --model out/smoke/distill_model --manifest $(SPEECH)/read_codes.jsonl $(HEARD) \
-		--solve whole --batch 16 --out out/smoke/read_spoken
+voice-smoke: .venv/test $(VOICE:%=out/smoke/%_model) out/smoke/untrained_spoken out/smoke/read_spoken  ## every stage of the voice in small; see and hear out/smoke
 	$(JUDGED) --model out/smoke/talker_model
 	$(JUDGED) --model out/smoke/preference_model
 	$(JUDGED) --model out/smoke/voices_model
@@ -108,6 +104,15 @@ out/smoke/more/train_codes.jsonl: | out/smoke/voice_model out/smoke/more
 out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 	$(BIN)/python -m tools.speak --model out/smoke/voice_model --manifest $(SPEECH)/$*_codes.jsonl $(HEARD) \
 		--solve whole --batch 16 --limit 300 --out $@
+
+# The same before any training, and from codes that the distilled encoder has read.
+out/smoke/untrained_spoken: | out/smoke/model $(SPEECH)/held_out_codes.jsonl
+	$(BIN)/python -m tools.speak --model out/smoke/model --manifest $(SPEECH)/held_out_codes.jsonl $(HEARD) \
+		--solve whole --batch 16 --limit 16 --out $@
+
+out/smoke/read_spoken: | out/smoke/distill_model $(SPEECH)/read_codes.jsonl
+	$(BIN)/python -m tools.speak --model out/smoke/distill_model --manifest $(SPEECH)/read_codes.jsonl $(HEARD) \
+		--solve whole --batch 16 --out $@
 
 # The held-out speech of Token2Wav, read by the encoder that was not trained with it.
 $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model

@@ -53,10 +53,11 @@ def read_ranks(path: str | Path) -> list[bytes]:
     """The tokens of a tiktoken file (one a line: base64, rank), in the order of their ranks. Raises OmniError."""
     try:
         lines = [line.split() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-        ranks = [base64.b64decode(token, validate=True) for token, _ in lines]
+        tokens = {int(rank): base64.b64decode(token, validate=True) for token, rank in lines}
     except (OSError, ValueError, binascii.Error) as error:
         raise OmniError(f"{path}: is not a tiktoken file of base64 tokens and ranks ({error}); give one") from None
-    if [int(rank) for _, rank in lines] != list(range(len(ranks))) or {len(token) for token in ranks[:256]} != {1}:
+    ranks = [*tokens.values()]
+    if [*tokens] != [*range(len(lines))] or {len(token) for token in ranks[:256]} != {1}:
         raise OmniError(f"{path}: its ranks must count from 0 and begin with the 256 bytes; give such a file")
     return ranks
 

@@ -57,9 +57,9 @@ class Hum:
 
 
 def test_lines_of_hearing(tmp_path, monkeypatch):
-    monkeypatch.setattr(voices, "Voices", Hum)  # processes that record are forked, so they have it
+    monkeypatch.setattr(voices, "Voices", Hum)
     counts = hearing.Counts(kokoro=34, flite=12, held_out=6, takes=2)
-    written = hearing.write(tmp_path / "hearing", packages.Packages(tmp_path), counts, seed=3)
+    written = hearing.write(tmp_path / "hearing", packages.Packages(tmp_path), counts, seed=3, workers=1)
     train, held_out = ([json.loads(line) for line in (tmp_path / f"hearing/{part}.jsonl").open()]
                        for part in ("train", "held_out"))
     assert written == {"train": len(train), "held_out": len(held_out)}

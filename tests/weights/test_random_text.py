@@ -54,6 +54,9 @@ def test_a_table_that_is_none(tmp_path):
     (tmp_path / "words").write_text("hello\n")
     with pytest.raises(OmniError, match="is not a tiktoken file"):
         read_ranks(tmp_path / "words")
+    (tmp_path / "numbers").write_text("aGk= first\n")
+    with pytest.raises(OmniError, match="is not a tiktoken file"):
+        read_ranks(tmp_path / "numbers")
     with pytest.raises(OmniError, match="must count from 0 and begin with the 256 bytes"):
         read_ranks(written(tmp_path / "short", WORDS))
     with pytest.raises(OmniError, match="is not made of two tokens before it"):

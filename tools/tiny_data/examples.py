@@ -1,12 +1,13 @@
 """What the makers of examples share: their randomness, what is held out, and the processes that write them."""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ NUMBERS = ("none", "one", "two", "three", "four", "five", "six")
 Record = dict[str, Any]
 Make = Callable[[np.random.Generator, str, str, Path], Record]  # (rng, part, id, folder) -> a line of the manifest
 
-_make: Make | None = None  # of a worker process
+_call: Callable[[Any], Any] | None = None  # of a worker process
 
 
 def is_held_out(*combination: object) -> bool:
@@ -64,7 +65,7 @@ def write_all(out: Path, make: Make, subfolder: str, counts: dict[str, int], see
             kinds: Counter[str] = Counter()
             bar = progress_bar(count, f"{out.name}, {part}", True, "")
             with bar, (folder / f"{part}.jsonl").open("w") as manifest:
-                for record in _records(make, tasks, workers):
+                for record in spread(Seeded(make), tasks, workers):
                     manifest.write(json.dumps(record) + "\n")
                     kinds[record["kind"]] += 1
                     bar.update()
@@ -73,22 +74,33 @@ def write_all(out: Path, make: Make, subfolder: str, counts: dict[str, int], see
     return {**told, "seconds": round(time.perf_counter() - started, 1)}
 
 
-def _records(make: Make, tasks: list[tuple], workers: int) -> Iterator[Record]:
+@dataclasses.dataclass(frozen=True)
+class Seeded:
+    """Makes an example from its seed."""
+
+    make: Make
+
+    def __call__(self, task: tuple[tuple[int, ...], str, str, Path]) -> Record:
+        key, part, name, folder = task
+        return self.make(np.random.default_rng(np.random.SeedSequence(key)), part, name, folder)
+
+
+def spread(call: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[Any]:
+    """What `call` returns for each of the tasks, in their order. It is sent to each of the processes once, so that it
+    may keep what it has read; with one worker it stays in this process."""
     if workers < 2:
-        _start(make)
-        yield from map(_one, tasks)
+        yield from map(call, tasks)
         return
     # Spawned: a fork would copy whatever threads its parent happens to run.
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (make,)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (call,)) as pool:
         yield from pool.map(_one, tasks, chunksize=16)
 
 
-def _start(make: Make) -> None:
-    global _make
-    _make = make
+def _start(call: Callable[[Any], Any]) -> None:
+    global _call
+    _call = call
 
 
-def _one(task: tuple) -> Record:
-    key, part, name, folder = task
-    assert _make is not None
-    return _make(np.random.default_rng(np.random.SeedSequence(key)), part, name, folder)
+def _one(task: Any) -> Any:
+    assert _call is not None
+    return _call(task)

@@ -4,8 +4,8 @@ Of Kokoro's voices, which are slow to make and sound natural, each recording is 
 cost nothing, bring many more texts. Held-out texts and the voices `voices.HELD_OUT` are never trained on.
 """
 
-import concurrent.futures
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +17,16 @@ import soundfile
 
 from omni_jax.weights.files import progress_bar, whole_directory
 from tools.tiny_data import texts, voices
+from tools.tiny_data.examples import HELD_OUT, TRAIN, spread
 from tools.tiny_data.packages import Packages
 
 RATE = 16_000  # of what the model hears
-KINDS = {"digits": texts.digits, "command": texts.command, "sentence": texts.sentence, "question": None}
+KINDS = {"digits": texts.digits, "command": texts.command, "sentence": texts.sentence, "question": texts.question}
+CLOSED = ("command", "question")  # sets of which all is trained on: only the voices are held out
 SHARES = {"digits": 0.17, "command": 0.2, "sentence": 0.4, "question": 0.23}
 ASKED = ("What is said?", "Write down what you hear.", "What do you hear?")
 SILENCE = "I hear nothing."
 NOISE = 10.0  # dB of the noisy held-out recordings
-PROCESSES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +51,17 @@ class Counts:
     takes: int = 3
 
 
-def write(out: Path, packages: Packages, counts: Counts, seed: int) -> dict[str, int]:
+def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl; returns how many lines of each. Raises OmniError."""
-    jobs = {"train": list(_training(counts, seed)), "held_out": list(_held_out(counts, seed))}
+    jobs = {TRAIN: list(_training(counts, seed)), HELD_OUT: list(_held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        _record(partial / "sounds", packages, [*jobs["train"], *jobs["held_out"]])
+        said = spread(Studio(packages, partial / "sounds"), [*jobs[TRAIN], *jobs[HELD_OUT]], workers)
+        with progress_bar(sum(map(len, jobs.values())), f"{out.name}, recordings", True, "") as bar:
+            for _ in said:
+                bar.update()
         lines = {part: [line for job in own for line in _lines(job)] for part, own in jobs.items()}
-        lines["train"] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))
+        lines[TRAIN] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))
         for part, own in lines.items():
             (partial / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own))
     return {part: len(own) for part, own in lines.items()}
@@ -87,36 +91,29 @@ def _job(name: str, voice: str, held_out: bool, sequence: np.random.SeedSequence
 
 
 def _text(kind: str, held_out: bool, rng: np.random.Generator) -> str:
-    """Commands and questions are a closed set: of these only the voices are held out."""
-    if kind == "question":
-        return str(rng.choice(list(texts.questions())))
     while True:
         text = KINDS[kind](rng)
-        if kind == "command" or texts.is_held_out(text) == held_out:
+        if kind in CLOSED or texts.is_held_out(text) == held_out:
             return text
 
 
-_voices: voices.Voices | None = None  # of a process that records
+@dataclasses.dataclass(frozen=True)
+class Studio:
+    """Writes what a job says to `folder`, a FLAC file for each of its takes."""
 
+    packages: Packages
+    folder: Path
 
-def _record(folder: Path, packages: Packages, jobs: list[Job]) -> None:
-    """Writes what the jobs say, a FLAC file for each of their takes."""
-    with (concurrent.futures.ProcessPoolExecutor(PROCESSES, initializer=_start, initargs=(packages,)) as pool,
-          progress_bar(len(jobs), "speaking", True, "") as bar):
-        for _ in pool.map(_say, jobs, [folder] * len(jobs), chunksize=8):
-            bar.update()
+    @functools.cached_property
+    def synthesisers(self) -> voices.Voices:
+        """Of this process: made at the first job, after the studio has been sent there."""
+        return voices.Voices(self.packages)
 
-
-def _start(packages: Packages) -> None:
-    global _voices
-    _voices = voices.Voices(packages)
-
-
-def _say(job: Job, folder: Path) -> None:
-    rng = np.random.default_rng(job.seed)
-    said = _voices.say(job.text, job.voice, float(rng.uniform(0.85, 1.2)))
-    for number, take in enumerate(job.takes):
-        soundfile.write(_sound(folder, job, number), _taken(said, take, rng), RATE)
+    def __call__(self, job: Job) -> None:
+        rng = np.random.default_rng(job.seed)
+        said = self.synthesisers.say(job.text, job.voice, float(rng.uniform(0.85, 1.2)))
+        for number, take in enumerate(job.takes):
+            soundfile.write(_sound(self.folder, job, number), _taken(said, take, rng), RATE)
 
 
 def _taken(said: np.ndarray, take: str, rng: np.random.Generator) -> np.ndarray:

@@ -3,6 +3,7 @@
 Whether a text is trained on or held out is decided by the text itself, so that no order of drawing can mix them.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -105,6 +106,11 @@ def sentence(rng: np.random.Generator) -> str:
     return text[0].upper() + text[1:] + "."
 
 
+def question(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(questions())))
+
+
+@functools.cache
 def questions() -> dict[str, str]:
     """All questions that need nothing but words, with their answers."""
     found = {question: answer for forms, answer in _SELF for question in forms}

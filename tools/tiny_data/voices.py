@@ -12,10 +12,10 @@ import numpy as np
 import scipy.signal
 
 from omni_jax.errors import OmniError
+from tools._sound import RATE
 from tools.smoke_speech import flite
 from tools.tiny_data.packages import Packages
 
-RATE = 24_000
 KOKORO = ("af_alloy", "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_nicole", "af_sarah",
           "am_echo", "am_eric", "am_fenrir", "am_liam", "am_michael", "am_santa",
           "bf_alice", "bf_isabella", "bf_lily", "bm_daniel", "bm_george", "bm_lewis")
