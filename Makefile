@@ -96,7 +96,12 @@ $(SPEECH)/%_codes.jsonl: | out/smoke/voice_model
 # More phrases: from few, the Talker would learn these by heart.
 out/smoke/more: | .venv/test
 	mkdir -p out/smoke
-	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 4000 --held-out 2 --seed 1
+	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 6000 --held-out 2 --seed 1
+
+# Phrases that the Talker has not seen: its mistakes there are those that preference is to correct.
+out/smoke/fresh: | .venv/test
+	mkdir -p out/smoke
+	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 400 --held-out 2 --seed 2
 
 out/smoke/more/train_codes.jsonl: | out/smoke/voice_model out/smoke/more
 	$(BIN)/python -m tools.make_codes out/smoke/voice_model out/smoke/more/train.jsonl $@
@@ -121,8 +126,8 @@ $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
 PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model $(HEARD) \
 	--talker-max-new-tokens 250 --solve whole --batch 16
 
-$(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more
-	$(PAIRS) --manifest out/smoke/more/train.jsonl --limit 700 --out $@
+$(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/fresh
+	$(PAIRS) --manifest out/smoke/fresh/train.jsonl --out $@
 
 $(SPEECH)/held_out_pairs.jsonl: | out/smoke/talker_model
 	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 100 --out $@

@@ -18,7 +18,8 @@ from omni_jax.training.texts import LETTERS
 @dataclasses.dataclass(frozen=True)
 class Example:
     """question: the messages before the reply. answer: what is known of the right one. size: (width, height) of the
-    picture on which its boxes were drawn, None: as the model sees it. speaker: named for the reply."""
+    picture on which its boxes were drawn, None: as the model sees it. speaker: named for the reply. kind: whose
+    figures are given by themselves as well."""
 
     id: str
     question: tuple[dict[str, Any], ...]
@@ -26,6 +27,7 @@ class Example:
     metrics: tuple[str, ...]
     size: tuple[float, float] | None = None
     speaker: str | None = None
+    kind: str | None = None
 
 
 def read(source: Source, metrics: Sequence[str] = (), system: str | None = None,
@@ -82,7 +84,9 @@ def _example(line: Line, metrics: tuple[str, ...], system: str | None) -> Exampl
     check_metrics(wanted)
     _try(answer, wanted)
     name = fields.get("id", line.name.rpartition(":")[2])
-    return Example(str(name), tuple(map(unspoken, messages)), answer, wanted, size, sound.get("speaker"))
+    kind = fields.get("kind")
+    require(kind is None or isinstance(kind, str), "kind", "must be a text")
+    return Example(str(name), tuple(map(unspoken, messages)), answer, wanted, size, sound.get("speaker"), kind)
 
 
 def _check_said(example: Example) -> None:

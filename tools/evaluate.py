@@ -10,9 +10,10 @@ A line: {"messages": [{"role": "user", "content": …}, …, {"role": "assistant
 wanted, "id", "metric": a name or a list, "answers": all references that count, "choices": of which the reference is one
 (its letter or text), "boxes": [[x1, y1, x2, y2], …] (left out: those in the reference) and "size": [width, height] of
 the picture that they were drawn on (left out: their pixels are those of the picture as the model sees it, resized),
-"tolerance": of a number, relative. Paths of media count from the manifest. Replies are greedy, without a repetition
-penalty, and spoken where a metric listens: the reply by a line's own speaker, {"type": "audio", "audio": a recording of
-the voice, "speaker": name} in its last message, else by --speaker.
+"tolerance": of a number, relative, and "kind": a name; each kind's figures are given by themselves as well. Paths of
+media count from the manifest. Replies are greedy, without a repetition penalty, and spoken where a metric listens: the
+reply by a line's own speaker, {"type": "audio", "audio": a recording of the voice, "speaker": name} in its last
+message, else by --speaker.
 
 Metrics (definitions: omni_jax/training/metrics.py): {names}.
 """
@@ -136,13 +137,20 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
                 check_broken(broken, count, arguments.max_broken)
     finally:
         results.close()
+    kinds = sorted({example.kind or "" for example in examples})
+    return {"examples": count, "answered_now": len(todo), "broken": broken,
+            "seconds": round(time.perf_counter() - started, 3), "metrics": _summed_up(results.lines, examples),
+            "kinds": {kind: _summed_up(results.lines, [example for example in examples if example.kind == kind])
+                      for kind in kinds if len(kinds) > 1}}
+
+
+def _summed_up(lines: dict[str, dict[str, Any]], examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
+    """{metric: its summary} over these examples."""
     statistics = defaultdict(list)
     for example in examples:
-        for name, numbers in results.lines.get(example.id, {"statistics": {}})["statistics"].items():
+        for name, numbers in lines.get(example.id, {"statistics": {}})["statistics"].items():
             statistics[name].append(numbers)
-    return {"examples": count, "answered_now": len(todo), "broken": broken,
-            "seconds": round(time.perf_counter() - started, 3),
-            "metrics": {name: summary(name, rows) for name, rows in statistics.items()}}
+    return {name: summary(name, rows) for name, rows in statistics.items()}
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -288,9 +296,13 @@ def _seen_boxes(example: Example, prompt: Prompt) -> tuple:
 
 def table(told: dict[str, Any]) -> str:
     """The summary for people."""
-    rows = [f"{'metric':18} {'n':>6} {'value':>9}   95 % interval"]
-    for name, row in told["metrics"].items():
-        rows.append(f"{name:18} {row['n']:6} {row['value']:9.4f}   {row['low']:.4f} .. {row['high']:.4f}")
+    groups = {"": told["metrics"], **told["kinds"]}
+    names = {(kind, name): f"{name} {kind}".strip() for kind, own in groups.items() for name in own}
+    width = max(18, *map(len, names.values())) if names else 18
+    rows = [f"{'metric':{width}} {'n':>6} {'value':>9}   95 % interval"]
+    for (kind, name), title in names.items():
+        row = groups[kind][name]
+        rows.append(f"{title:{width}} {row['n']:6} {row['value']:9.4f}   {row['low']:.4f} .. {row['high']:.4f}")
     rows.append(f"{told['examples']} examples, {told['answered_now']} answered now, {len(told['broken'])} broken, "
                 f"{told['seconds']:.1f} s")
     return "\n".join([*rows, *(f"broken, {where}: {sentence}" for where, sentence in told["broken"].items())])

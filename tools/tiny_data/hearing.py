@@ -135,7 +135,7 @@ def _lines(job: Job) -> Iterator[dict[str, Any]]:
         sound = {"type": "audio", "audio": str(_sound(Path("sounds"), job, number))}
         name = f"{job.name}-{number}"
         words = {"type": "text", "text": ASKED[int(rng.integers(len(ASKED)))]}
-        yield _line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice)
+        yield {**_line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice), "metric": "wer"}
         if job.kind == "question":
             yield _line(f"{name}-answer", f"answer-{take}", [sound], texts.questions()[job.text], job.voice)
 

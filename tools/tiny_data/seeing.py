@@ -166,7 +166,7 @@ def position(hand: Hand) -> tuple[Image.Image, str, str]:
     if hand.rng.random() < 0.5:
         thing, where = hand.choose("position", EVERY, tuple(PLACES))
         image = hand.sketch(thing, (0.3, 0.45))
-        return compose(hand.page([image]), [(image, _near(hand, where))]), hand.say(PLACE, thing), _at(where)
+        return compose(hand.page([image]), [(image, _near(hand, where))]), hand.say(PLACE, thing), at(where)
     pair = pick(hand.rng, tuple(PAIRS))
     (first, _), (second, _) = (hand.choose("position", EVERY, (where,)) for where in pair)
     while second == first:
@@ -179,8 +179,8 @@ def position(hand: Hand) -> tuple[Image.Image, str, str]:
     if chance < 0.4:
         return page, hand.say(BESIDE, other, relation=PAIRS[pair][asked]), thing.phrase
     if chance < 0.7:
-        return page, hand.say(AT_SIDE, place=_at(pair[asked])), thing.phrase
-    return page, hand.say(PLACE, thing), _at(pair[asked])
+        return page, hand.say(AT_SIDE, place=at(pair[asked])), thing.phrase
+    return page, hand.say(PLACE, thing), at(pair[asked])
 
 
 def several(hand: Hand) -> tuple[Image.Image, str, str]:
@@ -208,7 +208,8 @@ MAKERS: dict[str, Callable] = {"name": name, "colour": colour, "count": count, "
                                "several": several, "nothing": nothing}
 
 
-def _at(where: str) -> str:
+def at(where: str) -> str:
+    """One of PLACES in words."""
     return {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom",
             "middle": "in the middle"}[where]
 

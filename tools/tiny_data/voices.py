@@ -12,6 +12,7 @@ import numpy as np
 import scipy.signal
 
 from omni_jax.errors import OmniError
+from omni_jax.training.spoken import speech_bounds
 from tools._sound import RATE
 from tools.smoke_speech import flite
 from tools.tiny_data.packages import Packages
@@ -81,9 +82,16 @@ def heard(wave: np.ndarray, rng: np.random.Generator, rate: int = 16_000) -> np.
     return levelled(wave, float(10 ** rng.uniform(-1.2, -0.05)))
 
 
-def padded(wave: np.ndarray, rng: np.random.Generator, rate: int) -> np.ndarray:
-    """With up to 0.4 s of silence at both ends."""
-    before, after = (int(rate * rng.uniform(0.05, 0.4)) for _ in range(2))
+def trimmed(wave: np.ndarray) -> np.ndarray:
+    """Without the silence around."""
+    first, last = speech_bounds(wave, RATE)
+    return wave[first:last]
+
+
+def padded(wave: np.ndarray, rng: np.random.Generator, rate: int,
+           seconds: tuple[float, float] = (0.05, 0.4)) -> np.ndarray:
+    """With some silence at both ends, of between so many seconds each."""
+    before, after = (int(rate * rng.uniform(*seconds)) for _ in range(2))
     return np.pad(wave, (before, after))
 
 

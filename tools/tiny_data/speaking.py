@@ -1,0 +1,118 @@
+"""Speech to learn to say: sentences over the vocabulary and the answers that omni-tiny gives, in its two voices.
+
+Its voices are two of Kokoro's. Held out are sentences, decided by the text; also written is what has words from outside
+the vocabulary. Each text is said by one voice, drawn apart from the text. The user asks for it in writing.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from omni_jax.weights.files import progress_bar, whole_directory
+from tools.tiny_data import sentences, texts, voices
+from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, pick, spread
+from tools.tiny_data.packages import Packages
+from tools.tiny_data.seeing import COLOURS, EVERY, PLACES, at
+
+VOICES = {"Heart": "af_heart", "Michael": "am_michael"}  # names of the speakers: whose voices they are
+OUTSIDE = "outside"  # a part of its own, beside the held-out sentences
+ANSWERS = 0.25  # share of the answers, the rest being sentences
+ASKED = ("Say: {}", "Read this aloud: {}", "Please say: {}")
+PEAK = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Texts of each part, half of them in each voice."""
+
+    train: int = 2800
+    held_out: int = 200
+    outside: int = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A text to be said by a speaker. seed: of what is drawn for it; kind: sentence or answer."""
+
+    name: str
+    kind: str
+    text: str
+    speaker: str
+    seed: int
+
+
+def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
+    """Writes OUT/sounds, OUT/train.jsonl, OUT/held_out.jsonl and OUT/outside.jsonl; returns how many lines of each.
+    Raises OmniError."""
+    jobs = {part: list(plan(part, count, seed)) for part, count in dataclasses.asdict(counts).items()}
+    with whole_directory(out) as partial:
+        (partial / "sounds").mkdir()
+        every = [job for own in jobs.values() for job in own]
+        with progress_bar(len(every), f"{out.name}, recordings", True, "") as bar:
+            for _ in spread(Studio(packages, partial / "sounds"), every, workers):
+                bar.update()
+        for part, own in jobs.items():
+            (partial / f"{part}.jsonl").write_text("".join(json.dumps(line(job)) + "\n" for job in own))
+    return {part: len(own) for part, own in jobs.items()}
+
+
+def plan(part: str, count: int, seed: int) -> Iterator[Job]:
+    """What is said in a part: no text twice, no held-out sentence in training."""
+    number = (TRAIN, HELD_OUT, OUTSIDE).index(part)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 7000, number]))
+    source, said = sentences.Sentences(rng, outside=part == OUTSIDE), set()
+    wanted = lambda text: text not in said and (part == OUTSIDE or texts.is_held_out(text) == (part == HELD_OUT))
+    while len(said) < count:
+        kind = "answer" if part == TRAIN and rng.random() < ANSWERS else "sentence"
+        text = answer(rng) if kind == "answer" else source.draw(wanted)
+        if text in said:
+            continue
+        speaker = tuple(VOICES)[int(rng.integers(len(VOICES)))]
+        yield Job(f"{part}-{len(said):05d}", kind, text, speaker, int(rng.integers(2**31)))
+        said.add(text)
+
+
+def answer(rng: np.random.Generator) -> str:
+    """What it answers about what it hears and sees."""
+    makers = (lambda: pick(rng, EVERY).phrase, lambda: f"{pick(rng, EVERY).phrase} and {pick(rng, EVERY).phrase}",
+              lambda: texts.digits(rng), lambda: texts.command(rng), lambda: pick(rng, tuple(COLOURS)),
+              lambda: NUMBERS[int(rng.integers(len(NUMBERS)))], lambda: at(pick(rng, tuple(PLACES))),
+              lambda: pick(rng, tuple(texts.questions().values())), lambda: "I see no picture.",
+              lambda: "I hear nothing.")
+    shares = np.array([6, 3, 4, 3, 1, 1, 1, 6, 0.2, 0.2])
+    text = makers[rng.choice(len(makers), p=shares / shares.sum())]()
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+
+
+@dataclasses.dataclass(frozen=True)
+class Studio:
+    """Writes what a job says to `folder`, as FLAC at 24 kHz."""
+
+    packages: Packages
+    folder: Path
+
+    @functools.cached_property
+    def synthesisers(self) -> voices.Voices:
+        """Of this process: made at the first job, after the studio has been sent there."""
+        return voices.Voices(self.packages)
+
+    def __call__(self, job: Job) -> None:
+        rng = np.random.default_rng(job.seed)
+        wave = self.synthesisers.say(job.text, VOICES[job.speaker], float(rng.uniform(0.95, 1.1)))
+        wave = voices.padded(voices.trimmed(wave), rng, voices.RATE, (0.05, 0.15))
+        soundfile.write(self.folder / f"{job.name}.flac", voices.levelled(wave, PEAK), voices.RATE)
+
+
+def line(job: Job) -> dict[str, Any]:
+    """Of the manifest: the user asks in writing, the assistant says it."""
+    asked = ASKED[job.seed % len(ASKED)].format(job.text)
+    sound = {"type": "audio", "audio": f"sounds/{job.name}.flac", "speaker": job.speaker}
+    return {"id": job.name, "kind": job.kind, "messages": [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": [{"type": "text", "text": job.text}, sound]}]}
