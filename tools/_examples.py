@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from omni_jax.training.config import Source
 from omni_jax.training.manifests import Line, Manifest
 from omni_jax.training.metrics import METRICS, Answer
 from omni_jax.training.texts import LETTERS
+
+MEDIA = ("given", "swapped", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,44 @@ def read(source: Source, metrics: Sequence[str] = (), system: str | None = None,
         except OmniError as error:
             broken[line.name] = str(error)
     return list(examples.values()), broken
+
+
+def with_media(examples: Sequence[Example], how: str) -> list[Example]:
+    """The examples with the media that they are asked about as one of MEDIA: "given"; "none": the questions alone; or
+    "swapped": those of another example of the same kind with as many. What is right then was known without looking or
+    listening. Raises OmniError if an example has no other."""
+    if how == "given":
+        return list(examples)
+    groups: dict[Any, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[example.kind, tuple(str(item.get("type")) for item in _media(example))].append(example)
+    others = {}
+    for (_, types), own in groups.items():
+        require(how != "swapped" or not types or len(own) > 1, f"id {own[0].id}",
+                "has no other example of its kind to swap media with; give more of them")
+        others |= {example.id: _media(other) for example, other in zip(own, [*own[1:], own[0]], strict=True)}
+    return [dataclasses.replace(example, question=_replaced(example.question, others[example.id], how == "none"))
+            for example in examples]
+
+
+def _media(example: Example) -> list[dict[str, Any]]:
+    contents = [message["content"] for message in example.question if not isinstance(message["content"], str)]
+    return [item for content in contents for item in content if _is_medium(item)]
+
+
+def _replaced(question: Sequence[dict[str, Any]], media: Sequence[dict[str, Any]], dropped: bool) -> tuple:
+    """The messages with these media in the places of theirs, or without any."""
+    left, messages = iter(media), []
+    for message in question:
+        if not isinstance(content := message["content"], str):
+            kept = [item for item in content if not (dropped and _is_medium(item))]
+            message = {**message, "content": [next(left) if _is_medium(item) else item for item in kept]}
+        messages.append(message)
+    return tuple(messages)
+
+
+def _is_medium(item: Any) -> bool:
+    return isinstance(item, dict) and not isinstance(item.get("text"), str)
 
 
 def check_broken(broken: dict[str, str], count: int, most: float) -> None:

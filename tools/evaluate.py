@@ -45,7 +45,7 @@ from omni_jax.training.metrics import METRICS, Answer, summary
 from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar
 from tools import _cli
-from tools._examples import Example, check_broken, check_metrics, read
+from tools._examples import MEDIA, Example, check_broken, check_metrics, read, with_media
 from tools._results import Results, digest
 from tools._speaking import (
     SPECS,
@@ -88,6 +88,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="conversations at a time")
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
     parser.add_argument("--system", metavar="S", help="the system message of conversations without one")
+    parser.add_argument("--media", choices=MEDIA, default="given", help="ask about another example's media, or without "
+                        "any: what is right then was known without looking or listening")
     parser.add_argument("--use-audio-in-video", action="store_true", help="hear the videos as well")
     parser.add_argument("--out", metavar="FILE", help="a JSON line per example; if it exists, what it lacks is done")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples")
@@ -126,6 +128,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     examples, broken = read(source, arguments.metrics, arguments.system, arguments.limit, arguments.say)
     count = len(examples) + len(broken)
     check_broken(broken, count, arguments.max_broken)
+    examples = with_media(examples, arguments.media)
     listeners = _listeners(arguments, examples)
     results = Results(arguments.out, _settings(arguments))
     try:
@@ -157,11 +160,12 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What results depend on."""
     names = ("form", "max_new_tokens", "system", "use_audio_in_video", "dtype")
     # What was not given is left out: results from before there was such a setting can be gone on with.
-    spoken = {"say": arguments.say or None, **talker_options(arguments),
+    later = {"media": arguments.media if arguments.media != "given" else None, "say": arguments.say or None,
+             **talker_options(arguments),
               **{name: getattr(arguments, name) for name in ("recogniser", "voice_encoder", "speaker", "seed")}}
     return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest(arguments.manifest),
             "metrics": list(arguments.metrics), **{name: getattr(arguments, name) for name in names},
-            **{name: value for name, value in spoken.items() if value is not None}}
+            **{name: value for name, value in later.items() if value is not None}}
 
 
 def _listeners(arguments: argparse.Namespace, examples: Sequence[Example]) -> Listeners:

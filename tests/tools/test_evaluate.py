@@ -11,8 +11,10 @@ import omni_jax
 from omni_jax import OmniError
 from omni_jax.inference import likelihood
 from omni_jax.inference.replies import Reply
+from omni_jax.training.config import Source
 from omni_jax.training.metrics import METRICS
 from tools import evaluate
+from tools._examples import read, with_media
 from tools._results import Results
 
 PICTURE = Path(omni_jax.__file__).parent / "assets" / "samples" / "picture.jpg"
@@ -159,6 +161,26 @@ def test_kinds_are_told_apart(run, monkeypatch):
     assert ["wer", "spoken", "2", "0.3333"] in [row[:4] for row in printed]
     assert ["exact", "2", "0.5000"] in [row[:3] for row in printed]
     assert run(lines=[right])["kinds"] == {}
+
+
+def test_media_of_others_or_none(run, tmp_path):
+    """Each question with the picture of the next of its kind, the last with the first's; and with none."""
+    asked = lambda name, kind: line([{"type": "image", "image": f"/{name}"}, "Hm", {"type": "text", "text": "What?"}],
+                                    name, id=name, kind=kind)
+    manifest = tmp_path / "asked.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, [
+        asked("a", "one"), asked("b", "one"), asked("x", "two"), asked("c", "one"), asked("y", "two"),
+        line("Hi", "Ho", id="plain", kind="two")])))
+    examples, _ = read(Source(str(manifest)))
+    shown = lambda how: {example.id: example.question[0]["content"] for example in with_media(examples, how)}
+    assert shown("given")["a"] == [{"type": "image", "image": "/a"}, "Hm", {"type": "text", "text": "What?"}]
+    swapped = shown("swapped")
+    assert swapped.pop("plain") == shown("none")["plain"] == "Hi"
+    assert {name: content[0]["image"] for name, content in swapped.items()} == {
+        "a": "/b", "b": "/c", "c": "/a", "x": "/y", "y": "/x"}
+    assert swapped["a"][1:] == shown("none")["x"] == ["Hm", {"type": "text", "text": "What?"}]
+    with pytest.raises(OmniError, match="id where: has no other example of its kind"):
+        run("--media", "swapped")
 
 
 @pytest.mark.parametrize("words, message", [
