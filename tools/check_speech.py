@@ -31,11 +31,11 @@ from omni_jax.training.config import DataConfig, MediaBudget, Source, TrainConfi
 from omni_jax.training.forms import form_of
 from omni_jax.training.loop import summed
 from omni_jax.training.manifests import Line, Manifest
-from omni_jax.training.readers import READERS
 from omni_jax.training.setup import Setup
 from omni_jax.training.step import make_eval_step
 from tools import _cli, evaluate
 from tools._examples import check_broken
+from tools._options import add_device_options, add_manifest_options, check_options
 from tools._speaking import SPECS, add_talker_options, talker_options
 
 MUCH = 1 << 20  # more than any conversation takes
@@ -47,9 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = _cli.parser(__doc__)
     parser.add_argument("before", metavar="BEFORE", help="the checkpoint's directory before it was tuned")
     parser.add_argument("after", metavar="AFTER", help="and after")
-    parser.add_argument("--manifest", required=True, metavar="FILE", help="JSONL, a conversation a line")
-    parser.add_argument("--form", choices=tuple(READERS), default="messages", help="of the manifest")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N lines")
+    add_manifest_options(parser, "conversations")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="conversations at a time (4)")
     parser.add_argument("--recogniser", metavar="SPEC", help=f"what writes down the speech: {SPECS}")
     parser.add_argument("--most", type=float, nargs=3, default=(0.05, 0.02, 0.02), metavar=("NATS", "ENDED", "WER"),
@@ -57,11 +55,7 @@ def main(argv: list[str] | None = None) -> None:
                              "(0.05 0.02 0.02)")
     add_talker_options(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the codes of speech (0)")
-    parser.add_argument("--max-broken", type=float, default=0.01, metavar="X",
-                        help="share of the conversations that may be broken (0.01)")
-    parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"),
-                        help="left out: bfloat16 on accelerators, float32 on a CPU")
+    add_device_options(parser)
     arguments = parser.parse_args(argv)
     _check(arguments)
     told = compare(arguments)
@@ -74,10 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name in ("batch", "limit", "talker_max_new_tokens"):
-        value = getattr(arguments, name)
-        require(value is None or value >= 1, f"--{name.replace('_', '-')}", f"{value} must be 1 or more")
-    require(0 <= arguments.max_broken <= 1, "--max-broken", f"{arguments.max_broken} must lie from 0 to 1")
+    check_options(arguments, batch=1)
     require(min(arguments.most) >= 0, "--most", f"{min(arguments.most)} must not be below 0")
 
 

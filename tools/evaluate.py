@@ -42,10 +42,10 @@ from omni_jax.inference.sampling import row_seeds
 from omni_jax.training.boxes import scaled
 from omni_jax.training.config import Source
 from omni_jax.training.metrics import METRICS, Answer, summary
-from omni_jax.training.readers import READERS
 from omni_jax.weights.files import progress_bar
 from tools import _cli
 from tools._examples import MEDIA, Example, check_broken, check_metrics, read, with_media
+from tools._options import add_device_options, add_manifest_options, check_options
 from tools._results import Results, digest
 from tools._speaking import (
     SPECS,
@@ -80,9 +80,7 @@ class Asking:
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser = _cli.parser(__doc__.replace("{names}", ", ".join(METRICS)))
     parser.add_argument("--model", required=True, help="a checkpoint directory")
-    parser.add_argument("--manifest", required=True, metavar="FILE", help="JSONL, a conversation a line")
-    parser.add_argument("--form", choices=tuple(READERS), default="messages",
-                        help="of the manifest: Qwen's messages, LLaMA-Factory's sharegpt or ms-swift's")
+    add_manifest_options(parser, "examples")
     parser.add_argument("--metrics", type=lambda text: tuple(filter(None, text.split(","))), default=(), metavar="A,B",
                         help="for all lines (left out: those that a line names, else choice or exact)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="conversations at a time")
@@ -92,7 +90,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
                         "any: what is right then was known without looking or listening")
     parser.add_argument("--use-audio-in-video", action="store_true", help="hear the videos as well")
     parser.add_argument("--out", metavar="FILE", help="a JSON line per example; if it exists, what it lacks is done")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples")
     parser.add_argument("--say", action="store_true",
                         help="the references are said as the replies, so that speech alone is judged")
     parser.add_argument("--recogniser", metavar="SPEC", help=f"what writes down the speech: {SPECS}")
@@ -100,10 +97,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     add_talker_options(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of the codes of speech (0)")
     parser.add_argument("--wavs", metavar="DIR", help="keep the speech there")
-    parser.add_argument("--max-broken", type=float, default=0.01, metavar="X",
-                        help="share of the examples that may be broken (0.01)")
-    parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
-    parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
+    add_device_options(parser)
     arguments = parser.parse_args(argv)
     _check(arguments)
     told = evaluate(arguments)
@@ -115,10 +109,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 
 def _check(arguments: argparse.Namespace) -> None:
     check_metrics(arguments.metrics)
-    for name in ("batch", "max_new_tokens", "limit", "talker_max_new_tokens"):
-        value = getattr(arguments, name)
-        require(value is None or value >= 1, f"--{name.replace('_', '-')}", f"{value} must be 1 or more")
-    require(0 <= arguments.max_broken <= 1, "--max-broken", f"{arguments.max_broken} must lie from 0 to 1")
+    check_options(arguments, batch=1, max_new_tokens=1)
 
 
 def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import omni_jax
 from omni_jax import AudioChunk, OmniError, TextChunk
 from tools import _cli
+from tools._options import add_device_options
 from tools._sound import STANDARD_OUTPUT, check_out, sink, write_wav
 from tools._speaking import add_talker_options
 
@@ -41,8 +42,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
         parser.add_argument(f"--{name}", type=float, metavar="X", help="left out: as generation_config.json says")
     parser.add_argument("--top-k", type=int, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
-    parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
+    add_device_options(parser)
     parser.add_argument("--out", metavar="FILE",
                         help="speak, and where the sound goes: a WAV file, or - for standard output (raw 16-bit "
                         "samples, mono, 24 kHz; the text then goes to standard error)")

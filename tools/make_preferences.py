@@ -33,12 +33,12 @@ from omni_jax.inference.sampling import row_seeds
 from omni_jax.training import texts
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Line, Manifest
-from omni_jax.training.readers import READERS
 from omni_jax.training.spoken import Spoken, reward
 from omni_jax.weights.files import progress_bar, whole_file
 from tools import _cli
 from tools._examples import check_broken, sound_of, text_of, unspoken
 from tools._manifests import check_out, json_line, relocated
+from tools._options import add_device_options, add_manifest_options, check_options
 from tools._results import Results, digest
 from tools._speaking import (
     SPECS,
@@ -76,8 +76,7 @@ class Rendering:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = _cli.parser(__doc__)
     parser.add_argument("--model", required=True, help="a checkpoint directory")
-    parser.add_argument("--manifest", required=True, metavar="FILE", help="JSONL, a conversation a line")
-    parser.add_argument("--form", choices=tuple(READERS), default="messages", help="of the manifest")
+    add_manifest_options(parser, "lines")
     parser.add_argument("--out", required=True, metavar="FILE", help="the manifest of pairs; it must not exist")
     parser.add_argument("--recogniser", required=True, metavar="SPEC", help=f"what writes down the speech: {SPECS}")
     parser.add_argument("--samples", type=int, default=4, metavar="N", help="renderings of each line (4)")
@@ -87,21 +86,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     add_talker_options(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--wavs", metavar="DIR", help="keep the sound of each pair there")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N lines")
-    parser.add_argument("--max-broken", type=float, default=0.01, metavar="X",
-                        help="share of the lines that may be broken (0.01)")
-    parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
-    parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
+    add_device_options(parser)
     arguments = parser.parse_args(argv)
     _check(arguments)
     return make(arguments, find_listeners(arguments.recogniser, None))
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, lowest in (("samples", 2), ("batch", 1), ("limit", 1), ("talker_max_new_tokens", 1)):
-        value = getattr(arguments, name)
-        require(value is None or value >= lowest, f"--{name.replace('_', '-')}", f"{value} must be {lowest} or more")
-    require(0 <= arguments.max_broken <= 1, "--max-broken", f"{arguments.max_broken} must lie from 0 to 1")
+    check_options(arguments, samples=2, batch=1)
     require(arguments.margin > 0 <= arguments.pause_weight, "--margin and --pause-weight",
             f"{arguments.margin} must be above 0, and {arguments.pause_weight} not below")
     require(arguments.talker_temperature != 0, "--talker-temperature", "0 says the same each time; give more")

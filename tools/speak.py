@@ -42,12 +42,12 @@ from omni_jax.inference.voices import Voices
 from omni_jax.training import texts
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Line, Manifest
-from omni_jax.training.readers import READERS
 from omni_jax.weights import beside
 from omni_jax.weights.files import progress_bar, whole_directory
 from tools import _cli
 from tools._examples import check_broken, sound_of, text_of, unspoken
 from tools._manifests import json_line, relocated
+from tools._options import add_device_options, add_manifest_options, check_options
 from tools._sound import write_wav
 from tools._speaking import SPECS, Listeners, add_talker_options, ended, find_listeners, talker_options
 
@@ -116,30 +116,21 @@ class Speaking:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = _cli.parser(__doc__)
     parser.add_argument("--model", required=True, help="a checkpoint directory")
-    parser.add_argument("--manifest", required=True, metavar="FILE", help="JSONL, a conversation a line")
-    parser.add_argument("--form", choices=tuple(READERS), default="messages", help="of the manifest")
+    add_manifest_options(parser, "lines")
     parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write; it must not exist")
     parser.add_argument("--say", action="store_true", help="the Talker says the texts, whatever codes there are")
     add_talker_options(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="turns at a time (8)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N lines")
     parser.add_argument("--recogniser", metavar="SPEC", help=f"what writes down the speech: {SPECS}")
-    parser.add_argument("--max-broken", type=float, default=0.01, metavar="X",
-                        help="share of the lines that may be broken (0.01)")
-    parser.add_argument("--mesh", help='as in "data=1,fsdp=1,model=4"; left out: all devices, shared out by itself')
-    parser.add_argument("--dtype", help="bfloat16 or float32; left out: bfloat16 on accelerators, float32 on a CPU")
+    add_device_options(parser)
     arguments = parser.parse_args(argv)
     _check(arguments)
     return speak(arguments)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name in ("batch", "limit", "talker_max_new_tokens"):
-        value = getattr(arguments, name)
-        require(value is None or value >= 1, f"--{name.replace('_', '-')}", f"{value} must be 1 or more")
-    require(0 <= arguments.max_broken <= 1, "--max-broken", f"{arguments.max_broken} must lie from 0 to 1")
-    require(arguments.seed >= 0, "--seed", f"{arguments.seed} must be 0 or more")
+    check_options(arguments, batch=1, seed=0)
 
 
 def speak(arguments: argparse.Namespace) -> dict[str, Any]:

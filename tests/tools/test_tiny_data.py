@@ -59,7 +59,7 @@ class Hum:
 
 
 def test_lines_of_hearing(tmp_path, monkeypatch):
-    monkeypatch.setattr(voices, "Voices", Hum)
+    monkeypatch.setattr(hearing, "Voices", Hum)
     counts = hearing.Counts(kokoro=34, flite=12, held_out=6, takes=2)
     written = hearing.write(tmp_path / "hearing", packages.Packages(tmp_path), counts, seed=3, workers=1)
     train, held_out = ([json.loads(line) for line in (tmp_path / f"hearing/{part}.jsonl").open()]
@@ -122,7 +122,7 @@ def test_third_persons(base, third):
 
 
 def test_lines_of_speaking(tmp_path, monkeypatch):
-    monkeypatch.setattr(voices, "Voices", Hum)
+    monkeypatch.setattr(speaking, "Voices", Hum)
     written = speaking.write(tmp_path / "speaking", packages.Packages(tmp_path), speaking.Counts(6, 4, 2), 0, workers=1)
     assert written == {"train": 6, "held_out": 4, "outside": 2}
     for part, count in written.items():

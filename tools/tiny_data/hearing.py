@@ -5,7 +5,6 @@ cost nothing, bring many more texts. Held-out texts and the voices `voices.HELD_
 """
 
 import dataclasses
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from omni_jax.weights.files import progress_bar, whole_directory
 from tools.tiny_data import texts, voices
 from tools.tiny_data.examples import HELD_OUT, TRAIN, spread
 from tools.tiny_data.packages import Packages
+from tools.tiny_data.voices import Voices
 
 RATE = 16_000  # of what the model hears
 KINDS = {"digits": texts.digits, "command": texts.command, "sentence": texts.sentence, "question": texts.question}
@@ -56,7 +56,7 @@ def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int
     jobs = {TRAIN: list(_training(counts, seed)), HELD_OUT: list(_held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        said = spread(Studio(packages, partial / "sounds"), [*jobs[TRAIN], *jobs[HELD_OUT]], workers)
+        said = spread(Studio(Voices(packages), partial / "sounds"), [*jobs[TRAIN], *jobs[HELD_OUT]], workers)
         with progress_bar(sum(map(len, jobs.values())), f"{out.name}, recordings", True, "") as bar:
             for _ in said:
                 bar.update()
@@ -101,17 +101,12 @@ def _text(kind: str, held_out: bool, rng: np.random.Generator) -> str:
 class Studio:
     """Writes what a job says to `folder`, a FLAC file for each of its takes."""
 
-    packages: Packages
+    voices: Voices
     folder: Path
-
-    @functools.cached_property
-    def synthesisers(self) -> voices.Voices:
-        """Of this process: made at the first job, after the studio has been sent there."""
-        return voices.Voices(self.packages)
 
     def __call__(self, job: Job) -> None:
         rng = np.random.default_rng(job.seed)
-        said = self.synthesisers.say(job.text, job.voice, float(rng.uniform(0.85, 1.2)))
+        said = self.voices.say(job.text, job.voice, float(rng.uniform(0.85, 1.2)))
         for number, take in enumerate(job.takes):
             soundfile.write(_sound(self.folder, job, number), _taken(said, take, rng), RATE)
 

@@ -5,7 +5,6 @@ the vocabulary. Each text is said by one voice, drawn apart from the text. The u
 """
 
 import dataclasses
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from tools.tiny_data import sentences, texts, voices
 from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, pick, spread
 from tools.tiny_data.packages import Packages
 from tools.tiny_data.seeing import COLOURS, EVERY, PLACES, at
+from tools.tiny_data.voices import Voices
 
 VOICES = {"Heart": "af_heart", "Michael": "am_michael"}  # names of the speakers: whose voices they are
 OUTSIDE = "outside"  # a part of its own, beside the held-out sentences
@@ -55,7 +55,7 @@ def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int
         (partial / "sounds").mkdir()
         every = [job for own in jobs.values() for job in own]
         with progress_bar(len(every), f"{out.name}, recordings", True, "") as bar:
-            for _ in spread(Studio(packages, partial / "sounds"), every, workers):
+            for _ in spread(Studio(Voices(packages), partial / "sounds"), every, workers):
                 bar.update()
         for part, own in jobs.items():
             (partial / f"{part}.jsonl").write_text("".join(json.dumps(line(job)) + "\n" for job in own))
@@ -94,17 +94,12 @@ def answer(rng: np.random.Generator) -> str:
 class Studio:
     """Writes what a job says to `folder`, as FLAC at 24 kHz."""
 
-    packages: Packages
+    voices: Voices
     folder: Path
-
-    @functools.cached_property
-    def synthesisers(self) -> voices.Voices:
-        """Of this process: made at the first job, after the studio has been sent there."""
-        return voices.Voices(self.packages)
 
     def __call__(self, job: Job) -> None:
         rng = np.random.default_rng(job.seed)
-        wave = self.synthesisers.say(job.text, VOICES[job.speaker], float(rng.uniform(0.95, 1.1)))
+        wave = self.voices.say(job.text, VOICES[job.speaker], float(rng.uniform(0.95, 1.1)))
         wave = voices.padded(voices.trimmed(wave), rng, voices.RATE, (0.05, 0.15))
         soundfile.write(self.folder / f"{job.name}.flac", voices.levelled(wave, PEAK), voices.RATE)
 

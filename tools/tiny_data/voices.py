@@ -3,15 +3,18 @@
 Twenty voices of Kokoro-82M, which runs in onnxruntime from phonemes of espeak, and three of flite. All give 24 kHz.
 """
 
+import functools
+import importlib.util
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
 import scipy.signal
 
-from omni_jax.errors import OmniError
+from omni_jax.errors import require
 from omni_jax.training.spoken import speech_bounds
 from tools._sound import RATE
 from tools.smoke_speech import flite
@@ -29,19 +32,31 @@ LONGEST = 509  # phonemes; a voice has a vector for each length up to it
 
 
 class Voices:
-    """Says texts. Made in every process that does, for the synthesiser can't be sent to another."""
+    """Says texts. It can be sent to other processes before it has said any: each makes a synthesiser of its own."""
 
     def __init__(self, packages: Packages):
-        try:
-            import onnxruntime
-            from piper.phonemize_espeak import EspeakPhonemizer
-        except ImportError as error:
-            raise OmniError(f"{error.name}: is missing; pip install -r requirements-tiny.txt") from None
+        for name in ("onnxruntime", "piper"):
+            require(importlib.util.find_spec(name) is not None, name,
+                    "is missing; pip install -r requirements-tiny.txt")
+        self._packages = packages
+
+    @functools.cached_property
+    def _kokoro(self) -> Any:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # a process a core is faster than threads
-        self._kokoro = onnxruntime.InferenceSession(packages.kokoro, options, providers=["CPUExecutionProvider"])
-        self._vocabulary = json.loads(packages.kokoro_vocabulary.read_text())["vocab"]
-        self._espeak, self._folder, self._styles = EspeakPhonemizer(), packages.kokoro_voices, {}
+        return onnxruntime.InferenceSession(self._packages.kokoro, options, providers=["CPUExecutionProvider"])
+
+    @functools.cached_property
+    def _espeak(self) -> Any:
+        from piper.phonemize_espeak import EspeakPhonemizer
+
+        return EspeakPhonemizer()
+
+    @functools.cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        return json.loads(self._packages.kokoro_vocabulary.read_text())["vocab"]
 
     def say(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
         """float32 [samples] at RATE. speed: of Kokoro's voices alone."""
@@ -55,9 +70,7 @@ class Voices:
 
     def _style(self, voice: str) -> np.ndarray:
         """float32 [LONGEST + 1, 1, 256]: a vector for each number of phonemes."""
-        if voice not in self._styles:
-            self._styles[voice] = np.fromfile(self._folder / f"{voice}.bin", np.float32).reshape(-1, 1, 256)
-        return self._styles[voice]
+        return np.fromfile(self._packages.kokoro_voices / f"{voice}.bin", np.float32).reshape(-1, 1, 256)
 
     def _phonemes(self, text: str, british: bool) -> list[int]:
         sentences = self._espeak.phonemize("en-gb-x-rp" if british else "en-us", text)
