@@ -66,7 +66,7 @@ $(VOICE:%=out/smoke/%_model): out/smoke/%_model: | out/smoke/model $(SPEECH)
 out/smoke/vocoder_model: | out/smoke/codec_model
 out/smoke/flow_model: | $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 out/smoke/distill_model: | out/smoke/frozen_model out/smoke/train_spoken out/smoke/held_out_spoken
-out/smoke/talker_model: | out/smoke/more/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
+out/smoke/talker_model: | out/smoke/more/seen_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 out/smoke/preference_model: | $(SPEECH)/train_pairs.jsonl $(SPEECH)/held_out_pairs.jsonl
 out/smoke/voices_model: | out/smoke/preference_model
 
@@ -93,18 +93,21 @@ out/smoke/frozen_model: | out/smoke/voice_model
 $(SPEECH)/%_codes.jsonl: | out/smoke/voice_model
 	$(BIN)/python -m tools.make_codes out/smoke/voice_model $(SPEECH)/$*_digits.jsonl $@
 
-# More phrases: from few, the Talker would learn these by heart.
+# More phrases, for from few the Talker would learn these by heart; and some that it never sees: its mistakes there are
+# those that preference is to correct.
+UNSEEN := 360
 out/smoke/more: | .venv/test
 	mkdir -p out/smoke
-	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 6000 --held-out 2 --seed 1
+	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 5360 --held-out 2 --seed 1
 
-# Phrases that the Talker has not seen: its mistakes there are those that preference is to correct.
-out/smoke/fresh: | .venv/test
-	mkdir -p out/smoke
-	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 400 --held-out 2 --seed 2
+out/smoke/more/seen.jsonl: | out/smoke/more
+	head -n -$(UNSEEN) out/smoke/more/train.jsonl > $@
 
-out/smoke/more/train_codes.jsonl: | out/smoke/voice_model out/smoke/more
-	$(BIN)/python -m tools.make_codes out/smoke/voice_model out/smoke/more/train.jsonl $@
+out/smoke/more/unseen.jsonl: | out/smoke/more
+	tail -n $(UNSEEN) out/smoke/more/train.jsonl > $@
+
+out/smoke/more/seen_codes.jsonl: | out/smoke/voice_model out/smoke/more/seen.jsonl
+	$(BIN)/python -m tools.make_codes out/smoke/voice_model out/smoke/more/seen.jsonl $@
 
 out/smoke/%_spoken: | out/smoke/voice_model $(SPEECH)/train_codes.jsonl $(SPEECH)/held_out_codes.jsonl
 	$(BIN)/python -m tools.speak --model out/smoke/voice_model --manifest $(SPEECH)/$*_codes.jsonl $(HEARD) \
@@ -126,11 +129,11 @@ $(SPEECH)/read_codes.jsonl: | out/smoke/distill_model
 PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model $(HEARD) \
 	--talker-max-new-tokens 250 --solve whole --batch 16
 
-$(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/fresh
-	$(PAIRS) --manifest out/smoke/fresh/train.jsonl --out $@
+$(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more/unseen.jsonl
+	$(PAIRS) --manifest out/smoke/more/unseen.jsonl --out $@
 
 $(SPEECH)/held_out_pairs.jsonl: | out/smoke/talker_model
-	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 100 --out $@
+	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 60 --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke

@@ -30,7 +30,7 @@ def released(size: str, **fields) -> TrainConfig:
 
 RECORDED = f"{SMOKE}/speech/{{}}_digits.jsonl"  # what flite said, …
 CODED = f"{SMOKE}/speech/{{}}_codes.jsonl"  # its codes, …
-MORE = {"data.train": (Source(f"{SMOKE}/more/train_codes.jsonl"),),
+MORE = {"data.train": (Source(f"{SMOKE}/more/seen_codes.jsonl"),),
         "data.held_out": (Source(CODED.format("held_out")),), "optimizer.weight_decay": 0.1}
 SPOKEN = f"{SMOKE}/{{}}_spoken/manifest.jsonl"  # what Token2Wav said of these codes, …
 PAIRS = f"{SMOKE}/speech/{{}}_pairs.jsonl"  # and better and worse speech of the Talker.
@@ -64,6 +64,7 @@ def flow(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
 def vocoder(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
     """BigVGAN against its discriminators, on clips of half a second."""
     return with_fields(start, {"objective": "vocoder", "train": (*VOCODER, *DISCRIMINATORS), "speech.clip": 2,
+                               "dtype": "float32",
                                "optimizer.learning_rate": rate, "optimizer.b1": 0.8, "optimizer.b2": 0.99,
                                "optimizer.clip_norm": 0.0, "average": 0.999})
 

@@ -8,4 +8,4 @@ two cores.
 
 from configs.speech_stages import MORE, smoke, talker
 
-config = talker(smoke("voice_model", **MORE, steps=1600, eval_every=200), rate=2e-3)
+config = talker(smoke("voice_model", **MORE, steps=1200, eval_every=200), rate=2e-3)

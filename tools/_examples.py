@@ -165,9 +165,14 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def sound_of(message: dict[str, Any]) -> dict[str, Any]:
-    """The item of a turn's sound; empty if it has none."""
+    """The item of a turn's sound, its file under "audio" however that was spelled; empty if it has none."""
     content = message["content"]
-    return next((item for item in content if _is_sound(item)), {}) if not isinstance(content, str) else {}
+    item = next((item for item in content if _is_sound(item)), {}) if not isinstance(content, str) else {}
+    if item.get("audio_url") is None:
+        return item
+    source = item["audio_url"]
+    source = source.get("url") if isinstance(source, dict) else source
+    return {**{key: value for key, value in item.items() if key != "audio_url"}, "type": "audio", "audio": source}
 
 
 def unspoken(message: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ Example:
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +56,8 @@ def main(argv: list[str] | None = None) -> dict:
     return {"directory": str(out), "step": step, "started_from": str(source), "learnt": len(learnt),
             "beside": [name for name in beside.NETWORKS if beside.exists(out, name)], "tensors": len(tensors),
             "bytes": sum(tensor.nbytes for tensor in tensors), "speakers": list(speakers),
-            "notes": list(foreign.notes), "seconds": round(time.perf_counter() - started, 2)}
+            "notes": [*foreign.notes, *_notes(out, learnt, speakers)],
+            "seconds": round(time.perf_counter() - started, 2)}
 
 
 def _write_beside(source: Path, out: Path, added: dict[str, np.ndarray], config: OmniConfig,
@@ -65,6 +68,14 @@ def _write_beside(source: Path, out: Path, added: dict[str, np.ndarray], config:
         shutil.copyfile(path, out / path.name)
     learns = any(path.startswith(f"{beside.CODEC}/") for path in added)
     beside.save(out, added, codec_config(config, trained) if learns else None)
+
+
+def _notes(out: Path, learnt: Mapping[str, Any], speakers: Mapping[str, Any]) -> list[str]:
+    """What its user had better know."""
+    if not speakers or not any(path.startswith(f"{beside.SPEAKER}/") for path in learnt):
+        return []
+    return [f"the speaker encoder has learnt, and the voices {', '.join(speakers)} are as they were: make them anew "
+            f"(tools.speakers {out} --remove NAME, then tools.make_speaker {out} FILE NAME)"]
 
 
 def _parser():

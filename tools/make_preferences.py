@@ -8,7 +8,8 @@ the speaker that its sound names, else by --speaker. The reward of a rendering i
 pause errors over marks), see omni_jax/training/spoken.py. A line of OUT has the better codes and the worse in its last
 message, {"type": "audio", "speaker": name, "codes": […], "worse": […]}, and of both, in this order, "preference":
 {"rewards": […], "transcripts": […]}. Left out are lines whose rewards differ by less than --margin, and renderings that
-are empty; one that reached --talker-max-new-tokens is never the better. An interrupted run goes on (from OUT.progress).
+are empty; one that reached --talker-max-new-tokens is never the better, and as the worse it is marked
+"worse_cut_off": it has no end mark to learn from. An interrupted run goes on (from OUT.progress).
 """
 
 import argparse
@@ -225,7 +226,8 @@ def _record(job: Job, pair: tuple[Rendering, Rendering], speaker: str, folder: P
     record = relocated(job.line, folder)
     *others, last = record["messages"]
     codes = [each.reply.codes.tolist() for each in pair]
-    sound = sound_of(last) | {"type": "audio", "speaker": speaker, "codes": codes[0], "worse": codes[1]}
+    sound = sound_of(last) | {"type": "audio", "speaker": speaker, "codes": codes[0], "worse": codes[1],
+                              "worse_cut_off": not pair[1].speech.ended}
     if files:
         sound["audio"] = os.path.relpath(files[0].absolute(), folder)
     content = [{"type": "text", "text": job.text}, sound]

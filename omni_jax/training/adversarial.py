@@ -14,6 +14,7 @@ from omni_jax.config import MelConfig, OmniConfig
 from omni_jax.errors import require
 from omni_jax.models.discriminators import Map
 from omni_jax.models.mel import log_mel
+from omni_jax.training import voice
 from omni_jax.training.batch import ClipBatch
 from omni_jax.training.config import TrainConfig
 
@@ -28,8 +29,6 @@ def vocoder(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch:
     given).
     """
     speech = run.speech
-    config.token2wav_config.bigvgan_config.require_mel(speech.mel, "speech.mel")
-    require(run.dtype == "float32", "dtype", f"{run.dtype!r}: the vocoder learns in float32 only; set dtype=float32")
     frames = jnp.maximum(batch.frames, 1)  # an empty row is computed as one frame, and weighs nothing
     samples, pad = frames * speech.mel.hop, speech.mel.pad
     said = models["token2wav"].bigvgan(log_mel(batch.wave, speech.mel), frames)
@@ -43,6 +42,12 @@ def vocoder(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch:
     rows = {"loss": generator + discriminator, "discriminator": discriminator, **parts}
     weights = batch.frames.astype(jnp.float32)
     return {**{name: (weights * values).sum() for name, values in rows.items()}, "weight": weights.sum()}
+
+
+def check(config: OmniConfig, run: TrainConfig) -> None:
+    """Raises OmniError for settings that the vocoder cannot learn with."""
+    voice.check(config, run)
+    require(run.dtype == "float32", "dtype", f"{run.dtype!r}: the vocoder learns in float32 only; set dtype=float32")
 
 
 def discriminator_loss(real: Judgements, made: Judgements) -> jax.Array:

@@ -29,13 +29,25 @@ class Clip(NamedTuple):
     seed: int
 
 
+def elsewhere(samples: int, length: int, first: int, taken: int, rng: np.random.Generator) -> int:
+    """Where in `samples` a stretch of `length` begins that shares nothing with the one of `taken` from `first` on; if
+    there is no room, at the end where it shares least: a voice is not told by the very sound that is to be said."""
+    last = max(0, samples - length)
+    before, after = max(0, first - length + 1), max(0, last - (first + taken) + 1)  # beginnings that there are
+    if before + after == 0:
+        return 0 if min(length, first + taken) - first < min(last + length, first + taken) - max(last, first) else last
+    drawn = int(rng.integers(before + after))
+    return drawn if drawn < before else first + taken + drawn - before
+
+
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """A stretch of one spoken turn of a conversation a row, drawn anew in each pass."""
+    """A stretch of one spoken turn of a conversation a row, drawn anew in each pass. coded: turns must have codes."""
 
     run: TrainConfig
     config: Token2WavConfig
     speakers: Mapping[str, Speaker]
+    coded: bool = False
     per_row = 1
 
     def budget(self) -> np.ndarray:
@@ -45,6 +57,8 @@ class Clips:
         sounds = [sound for sound in spoken(line.conversation()) if sound]
         require(bool(sounds), "conversation", 'has no speech; give an assistant\'s turn {"type": "audio"}')
         sound = sounds[rng.integers(len(sounds))]
+        require(not self.coded or sound.get("codes") is not None, f"sound {sound['audio']}",
+                "has no codes; make them with tools.make_codes")
         wave = load_speech(sound["audio"])
         clip = self._clip(wave, self._codes(sound, len(wave)), sound.get("speaker"), rng)
         return Read(clip, np.ones(1, int), clip.frames, clip.frames)
@@ -82,7 +96,8 @@ class Clips:
         own[:len(codes[first:first + most])] = codes[first:first + most]
         named = speech.named and speaker in self.speakers
         vector = self.speakers[speaker].cond[0] if named else np.zeros(self.config.dit_config.enc_emb_dim, np.float32)
-        behind = int(rng.integers(max(0, len(wave) - self._samples(speech.reference)) + 1))
+        behind = elsewhere(len(wave), self._samples(speech.reference), first * self._rate,
+                           self._samples(speech.clip), rng)
         return Clip(self._stretch(wave, first * self._rate, self._samples(speech.clip)),
                     min(most, len(codes) - first) * self.config.dit_config.repeats,
                     own.reshape(speech.clip, -1), vector, named,

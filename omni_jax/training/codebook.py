@@ -1,5 +1,7 @@
 """The codebook while it is learnt: how its codes are used, and new places for those that nobody uses."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -12,6 +14,16 @@ SAMPLES = 8   # vectors of a row that a dead code may be set to
 SAMPLE_DRAWS = (1 << 31) + 1  # the number of these draws among those of a row's seed; see voice.OTHER_DRAWS
 
 Seen = dict[str, jax.Array]
+Arrays = dict[str, jax.Array]
+
+
+class Kept(NamedTuple):
+    """What learning keeps between steps: parameters by path, their averages if the run has them, and the memory of the
+    objective."""
+
+    params: Arrays
+    averages: Arrays
+    memory: Arrays
 
 
 def seen_codes(z: jax.Array, codes: jax.Array, exist: jax.Array, seeds: jax.Array, size: int) -> Seen:
@@ -40,38 +52,39 @@ def seen_codes(z: jax.Array, codes: jax.Array, exist: jax.Array, seeds: jax.Arra
             "vectors": add((E,), slots, drawn[..., None] * vectors)}
 
 
-def first_memory(config: DiTConfig) -> dict[str, jax.Array]:
+def first_memory(config: DiTConfig) -> Arrays:
     """The memory of `revive` before the first step: all codes used alike."""
     size = config.sounds
     return {"usage": jnp.full((size,), 1 / size, jnp.float32)}
 
 
-def revive(params: dict[str, jax.Array], memory: dict[str, jax.Array], seen: Seen, step: jax.Array,
-           run: TrainConfig) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+def revive(kept: Kept, seen: Seen, step: jax.Array, run: TrainConfig) -> Kept:
     """Codes whose share of the usage, a running average, fell below run.speech.revive / V move to vectors of this step.
 
-    params: arrays by path, of which TABLE changes; memory: {"usage": float32 [V]}; seen: of `seen_codes`, summed over
-    the step. As many codes move as vectors are there; which ones depends on step and seed. A moved code counts as used
-    like all others, until it shows.
+    Of the parameters TABLE changes, and its averages: a code's old place is no part of the new one. memory: {"usage":
+    float32 [V]}; seen: of `seen_codes`, summed over the step. As many codes move as vectors are there; which ones
+    depends on step and seed. A moved code counts as used like all others, until it shows.
     """
-    table, size = params[TABLE], len(memory["usage"])
-    usage = DECAY * memory["usage"] + (1 - DECAY) * seen["usage"] / jnp.maximum(seen["usage"].sum(), 1)
+    size = len(kept.memory["usage"])
+    usage = DECAY * kept.memory["usage"] + (1 - DECAY) * seen["usage"] / jnp.maximum(seen["usage"].sum(), 1)
     dead, single = usage < run.speech.revive / size, seen["drawn"] == 1
     mixed = jax.random.uniform(jax.random.fold_in(jax.random.key(run.seed), step), (size,))
     to, of = jnp.argsort(jnp.where(dead, mixed, 2)), jnp.argsort(~single)
     moves = jnp.arange(size) < jnp.minimum(dead.sum(), single.sum())
-    new = jnp.where(moves[:, None], seen["vectors"][of].astype(table.dtype), table[to])
-    return {**params, TABLE: table.at[to].set(new)}, {"usage": usage.at[to].set(jnp.where(moves, 1 / size, usage[to]))}
+    moved = lambda table: table.at[to].set(
+        jnp.where(moves[:, None], seen["vectors"][of].astype(table.dtype), table[to]))
+    with_moved = lambda arrays: {**arrays, TABLE: moved(arrays[TABLE])} if arrays else arrays
+    return Kept(with_moved(kept.params), with_moved(kept.averages),
+                {"usage": usage.at[to].set(jnp.where(moves, 1 / size, usage[to]))})
 
 
-def keep_codebook(params: dict[str, jax.Array], memory: dict[str, jax.Array], seen: Seen, step: jax.Array,
-                  run: TrainConfig) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
+def keep_codebook(kept: Kept, seen: Seen, step: jax.Array, run: TrainConfig) -> tuple[Kept, Arrays]:
     """`revive` after a step of several micro-batches (`seen` [A, …]), and how many codes are in use."""
-    params, memory = revive(params, memory, jax.tree.map(lambda x: x.sum(0), seen), step, run)
-    return params, memory, codebook_metrics(memory["usage"], run.speech.revive)
+    kept = revive(kept, jax.tree.map(lambda x: x.sum(0), seen), step, run)
+    return kept, codebook_metrics(kept.memory["usage"], run.speech.revive)
 
 
-def codebook_metrics(usage: jax.Array, least: float = 0.0) -> dict[str, jax.Array]:
+def codebook_metrics(usage: jax.Array, least: float = 0.0) -> Arrays:
     """float32 [] of a usage [V] (counts or shares): how many codes have a share above least / V, and the perplexity,
     V where all are used alike."""
     share = usage / jnp.maximum(usage.sum(), 1e-9)

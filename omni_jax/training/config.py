@@ -110,9 +110,9 @@ class SpeechConfig:
     named voices keep the checkpoint's speaker vectors, instead of those that the speaker encoder gives. clip,
     reference: blocks of a clip to learn, and of the other stretch of its voice. drop: share of the rows trained
     without speaker, reference and codes, for guidance. commitment: weight of the encoder's distance to its codes.
-    revive: usage, relative to uniform, below which a code counts as dead. beta: DPO's. text_weight: of the Thinker's
-    text loss beside the Talker's. encoder_width, encoder_layers, encoder_ahead: of a codec encoder that is not beside
-    the checkpoint yet; the last are the blocks that each layer sees ahead. mel_weight, match_weight: of the vocoder's
+    revive: usage, relative to uniform, below which a code counts as dead. beta: DPO's. text_weight: of a token's loss
+    beside a code's. encoder_width, encoder_layers, encoder_ahead: of a codec encoder that is not beside the checkpoint
+    yet; the last are the blocks that each layer sees ahead. mel_weight, match_weight: of the vocoder's
     L1 between mels and of feature matching.
     """
 

@@ -96,6 +96,6 @@ def form_of(name: str, run: TrainConfig, processor: Processor) -> Form:
     if processor.config.talker_config is None:
         raise OmniError(f"{run.model}: has no Talker and no Token2Wav; objective {run.objective!r} needs them")
     speakers = find_speakers(run.model)
-    if name == "clips":
-        return Clips(run, processor.config.token2wav_config, speakers)
+    if name in ("clips", "coded_clips"):
+        return Clips(run, processor.config.token2wav_config, speakers, coded=name == "coded_clips")
     return Spoken(texts, speakers, pairs=name == "pairs")

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
+from omni_jax.inference.codec import TABLE
 from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker, insert
 from omni_jax.models.tmrope import position_ids
 from omni_jax.sharding import constrain
-from omni_jax.training import voice
-from omni_jax.training.adversarial import vocoder
+from omni_jax.training import adversarial, voice
 from omni_jax.training.batch import SpokenBatch, TalkerRows, TrainBatch
-from omni_jax.training.codebook import first_memory, keep_codebook
+from omni_jax.training.codebook import Kept, first_memory, keep_codebook
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.losses import TokenLosses, token_losses
 from omni_jax.training.preference import preference_loss
@@ -32,15 +32,17 @@ FAR = 1 << 20  # above any rotary id
 class Objective:
     """networks: the roots of the parameter tree that it needs. sums(models, config, run, batch): float32 [] each, of
     which "loss" is minimised and "weight" divides them all; arrays named "seen" are kept apart. form: what lines of a
-    manifest become (a name of `training.datasets.FORMS`). memory(config): arrays that are kept between steps.
-    settle(params, memory, seen, step, run): the parameters and the memory after a step's update, and more metrics;
-    `seen`: of all micro-batches, [A, …]."""
+    manifest become (see `training.forms.form_of`). check(config, run) raises OmniError for settings that it cannot
+    run with; learns: paths that must learn. memory(config): arrays that are kept between steps. settle(kept, seen,
+    step, run): what is kept after a step's update, and more metrics; `seen`: of all micro-batches, [A, …]."""
 
     networks: tuple[str, ...]
     sums: Callable[[dict[str, Any], OmniConfig, TrainConfig, Any], dict[str, Any]]
     form: str = "text"
+    check: Callable[[OmniConfig, TrainConfig], None] = lambda config, run: None
+    learns: tuple[str, ...] = ()
     memory: Callable[[OmniConfig], dict[str, jax.Array]] = lambda config: {}
-    settle: Callable[..., tuple[dict, dict, Sums]] = lambda params, memory, seen, step, run: (params, memory, {})
+    settle: Callable[..., tuple[Kept, Sums]] = lambda kept, seen, step, run: (kept, {})
 
 
 def text(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> Sums:
@@ -66,10 +68,7 @@ def talker(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: 
         return sums
     targets, weights = shifted(batch.text)
     text_sums = token_losses(models["thinker"].head, words, targets).sums(weights)
-    # By the codes' weight, as everything is divided by that: as much for each code as for each token.
-    share = sums["weight"] / jnp.maximum(weights.sum(), 1)
-    return sums | {"loss": sums["loss"] + run.speech.text_weight * share * text_sums.loss,
-                   "text_cross_entropy": share * text_sums.loss}
+    return sums | {"loss": sums["loss"] + run.speech.text_weight * text_sums.loss, "text_cross_entropy": text_sums.loss}
 
 
 def preference(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: SpokenBatch) -> Sums:
@@ -149,11 +148,11 @@ OBJECTIVES = {
     "text": Objective(("thinker",), text),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
-    "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips",
+    "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check, (TABLE,),
                        lambda config: first_memory(config.token2wav_config.dit_config), keep_codebook),
-    "flow": Objective(("token2wav", "speaker_encoder"), voice.flow, "clips"),
-    "distill": Objective(("token2wav", "codec_encoder"), voice.distill, "clips"),
-    "vocoder": Objective(("token2wav", "discriminators"), vocoder, "clips"),
+    "flow": Objective(("token2wav", "speaker_encoder"), voice.flow, "coded_clips", voice.check),
+    "distill": Objective(("token2wav", "codec_encoder"), voice.distill, "coded_clips", voice.check),
+    "vocoder": Objective(("token2wav", "discriminators"), adversarial.vocoder, "clips", adversarial.check),
 }
 
 

@@ -51,21 +51,24 @@ def lines(workdir: str | Path) -> list[dict[str, Any]]:
 
 
 def draw(workdir: str | Path) -> Path | None:
-    """curves.png: the loss, held out as well, and the learning rate by step. None if there is no step yet."""
+    """curves.png: the loss, what else is measured on held-out data, and the learning rate by step. None if there is no
+    step yet."""
     rows = lines(workdir)
     if not rows:
         return None
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 4), layout="constrained")
-    axes = figure.subplots(1, 2, width_ratios=(3, 1))
-    axes[0].plot([r["step"] for r in rows], [r["loss"] for r in rows], lw=0.8, alpha=0.6, label="training")
-    held_out = [(r["step"], r["held_out/loss"]) for r in rows if "held_out/loss" in r]
-    if held_out:
-        axes[0].plot(*zip(*held_out, strict=True), "o-", ms=3, label="held out")
-    axes[0].set(xlabel="step", ylabel="loss (nats a token)")
+    evaluated = [row for row in rows if "held_out/loss" in row]
+    more = [name for name in (evaluated[-1] if evaluated else {}) if name.startswith("held_out/")]
+    names = ["loss", *(name.partition("/")[2] for name in more if name != "held_out/loss"), "learning_rate"]
+    figure = Figure((5 + 3 * (len(names) - 1), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), width_ratios=(5, *[3] * (len(names) - 1)))
+    for axis, name in zip(axes, names, strict=True):
+        for title, key, style in (("training", name, "-"), ("held out", f"held_out/{name}", "o-")):
+            points = [(row["step"], row[key]) for row in rows if key in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), style, ms=3, lw=0.8, label=title)
+        axis.set(xlabel="step", title=name.replace("_", " "))
     axes[0].legend()
-    axes[1].plot([r["step"] for r in rows], [r["learning_rate"] for r in rows])
-    axes[1].set(xlabel="step", ylabel="learning rate")
     figure.savefig(Path(workdir) / "curves.png", dpi=120)
     return Path(workdir) / "curves.png"

@@ -60,6 +60,8 @@ def prepare(run: TrainConfig) -> Setup:
 def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, AbstractParams, AbstractParams]:
     """(the static plan, what learns, what is frozen) of a run on a mesh. Raises OmniError."""
     objective = objectives.find(run.objective)
+    if config.token2wav_config is not None:
+        objective.check(config, run)
     networks = training_networks(config, run, mesh, objective.networks)
     if missing := set(objective.networks) - networks.keys():
         raise OmniError(f"{run.model}: has no {' and no '.join(sorted(missing))}; objective {run.objective!r} needs it")
@@ -69,6 +71,8 @@ def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, Abs
     learns = learning((path for path, _ in leaves(abstract)), ("*/lora/*",) if run.lora else run.train)
     if copied := sorted(path for path in learns if path.split("/")[0] in COPIES):
         raise OmniError(f"train: {copied[0]} is the copy that learning is measured by, and stays as it is")
+    if still := sorted(set(objective.learns) - learns):
+        raise OmniError(f"train: {still[0]} must learn with objective {run.objective!r}; add it")
     params, frozen = split(typed(abstract, learns, run.dtype), learns)
     learning(params, [pattern for pattern, _ in run.optimizer.rates], "optimizer.rates")
     graphdefs = {name: graphdef for name, (graphdef, _) in networks.items()}

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.config import OmniConfig
+from omni_jax.training.codebook import Kept
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.objectives import Objective
 from omni_jax.training.optimizer import schedule, state_shardings
@@ -104,9 +105,9 @@ def make_train_step(plan: Plan, shardings: TrainState) -> Callable:
         metrics |= {"weight": sums["weight"], "grad_norm": optax.global_norm(grads),
                     "learning_rate": schedule(plan.run.optimizer, plan.run.steps)(state.step)}
         params = optax.apply_updates(state.params, updates)
-        params, memory, told = plan.objective.settle(params, state.memory, seen, state.step, plan.run)
         averages = _averaged(state, params, plan.run.average) if state.averages else {}
-        return TrainState(state.step + 1, params, optimizer, averages, memory), metrics | told
+        kept, told = plan.objective.settle(Kept(params, averages, state.memory), seen, state.step, plan.run)
+        return TrainState(state.step + 1, kept.params, optimizer, kept.averages, kept.memory), metrics | told
 
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 

@@ -19,12 +19,14 @@ from omni_jax.weights.speakers import Speaker
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """start, end: the turn's text in the conversation's tokens; codes int32 [n]; voice: the speaker's first token."""
+    """start, end: the turn's text in the conversation's tokens; codes int32 [n]; voice: the speaker's first token;
+    ended: whether an end mark follows the codes, or they were cut off."""
 
     start: int
     end: int
     codes: np.ndarray
     voice: int
+    ended: bool = True
 
     @property
     def steps(self) -> int:
@@ -47,7 +49,8 @@ def utterances(example: Example, config: OmniConfig, speakers: Mapping[str, Spea
         # Told of pairs alone: what is better needs something that is worse.
         keys = ("codes", "worse") if pairs else ("codes",)
         require(turn.end > turn.start, "conversation", "a spoken turn has no text; write what is said")
-        found += [Utterance(turn.start, turn.end, _codes(turn, key, config), voice) for key in keys]
+        found += [Utterance(turn.start, turn.end, _codes(turn, key, config), voice,
+                            not (key == "worse" and turn.sound.get("worse_cut_off", False))) for key in keys]
     return found
 
 
@@ -95,7 +98,7 @@ def _steps(said: Utterance, first: int, config: OmniConfig) -> _Steps:
         # The voice and the first code are numbered as the text after what was read; later codes from the greatest on.
         place=join(tokens, first + read, np.full(n + 1, first + read + 1)), beyond=join(unread * 0, 0, after),
         targets=join(unread * 0, 0, [*said.codes, talker.tts_codec_end_token_id]),
-        weights=join(unread * 0, 0, np.ones(n + 1)))
+        weights=join(unread * 0, 0, np.append(np.ones(n), said.ended)))
 
 
 def talker_rows(rows: Sequence[Sequence[tuple[int, Sequence[Utterance]]]], length: int,

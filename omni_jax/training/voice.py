@@ -22,6 +22,11 @@ from omni_jax.training.losses import score_losses
 OTHER_DRAWS = 1 << 31  # beside those of a row's blocks, which are numbered from 0
 
 
+def check(config: OmniConfig, run: TrainConfig) -> None:
+    """Raises OmniError if the run's mels are none that Token2Wav can speak."""
+    config.token2wav_config.bigvgan_config.require_mel(run.speech.mel, "speech.mel")
+
+
 class Draws(NamedTuple):
     """The randomness of B rows, of their seeds alone."""
 
@@ -33,7 +38,7 @@ class Draws(NamedTuple):
 def flow(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: ClipBatch) -> dict[str, jax.Array]:
     """The DiT learns the velocity from noise to the mel of clips whose codes are given; frames without code weigh
     nothing. Loss: squared error, the mean of mel bins and frames (arXiv 2210.02747, with straight paths)."""
-    dit, mel, draws = models["token2wav"].dit, clip_mel(config, run, batch), draw(run, batch, config)
+    dit, mel, draws = models["token2wav"].dit, clip_mel(run, batch), draw(run, batch, config)
     weights = existing(batch, config) * jnp.repeat(batch.codes >= 0, dit.config.repeats, axis=-1)
     codes = jnp.where(draws.dropped[:, None, None], 0, jnp.maximum(batch.codes, 0))
     errors = flow_errors(models, run, batch, mel, dit.codec_embed(codes), draws)
@@ -48,7 +53,7 @@ def codec(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: C
     `codebook.revive` needs.
     """
     dit, encoder = models["token2wav"].dit, models["codec_encoder"]
-    mel, draws, frames = clip_mel(config, run, batch), draw(run, batch, config), existing(batch, config)
+    mel, draws, frames = clip_mel(run, batch), draw(run, batch, config), existing(batch, config)
     z = encoder(mel, batch.frames, remat=run.remat).astype(jnp.float32)
     codes = nearest(jax.lax.stop_gradient(z), sound_table(dit))
     chosen = dit.codec_embed(codes).astype(jnp.float32)
@@ -71,7 +76,7 @@ def distill(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch:
     dit, encoder = models["token2wav"].dit, models["codec_encoder"]
     valid = (batch.codes >= 0) & (batch.codes < dit.config.sounds) & (of_codes(existing(batch, config), config) > 0)
     weights = valid.astype(jnp.float32)
-    z = encoder(clip_mel(config, run, batch), batch.frames, remat=run.remat)
+    z = encoder(clip_mel(run, batch), batch.frames, remat=run.remat)
     sums = score_losses(encoder.scores(z, sound_table(dit)), batch.codes).sums(weights)
     return {"loss": sums.loss, "accuracy": sums.right, "weight": weights.sum()}
 
@@ -109,9 +114,8 @@ def draw(run: TrainConfig, batch: ClipBatch, config: OmniConfig) -> Draws:
     return Draws(noise, t, share < run.speech.drop)
 
 
-def clip_mel(config: OmniConfig, run: TrainConfig, batch: ClipBatch) -> jax.Array:
+def clip_mel(run: TrainConfig, batch: ClipBatch) -> jax.Array:
     """float32 [B, n, T, M]."""
-    config.token2wav_config.bigvgan_config.require_mel(run.speech.mel, "speech.mel")
     mel = log_mel(batch.wave, run.speech.mel)
     return mel.reshape(*batch.codes.shape[:2], -1, mel.shape[-1])
 

@@ -23,7 +23,8 @@ from omni_jax.weights.importer import check_type, listed
 from omni_jax.weights.safetensors_files import Tensor, read_file, write_file
 
 CODEC = "codec_encoder"
-NETWORKS = (CODEC, "speaker_encoder")
+SPEAKER = "speaker_encoder"
+NETWORKS = (CODEC, SPEAKER)
 
 
 def exists(directory: str | Path, name: str) -> bool:

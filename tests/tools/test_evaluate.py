@@ -12,9 +12,9 @@ from omni_jax import OmniError
 from omni_jax.inference import likelihood
 from omni_jax.inference.replies import Reply
 from omni_jax.training.config import Source
-from omni_jax.training.metrics import METRICS
+from omni_jax.training.metrics import METRICS, Answer
 from tools import evaluate
-from tools._examples import read, with_media
+from tools._examples import Example, read, sound_of, with_media
 from tools._results import Results
 
 PICTURE = Path(omni_jax.__file__).parent / "assets" / "samples" / "picture.jpg"
@@ -181,6 +181,22 @@ def test_media_of_others_or_none(run, tmp_path):
     assert swapped["a"][1:] == shown("none")["x"] == ["Hm", {"type": "text", "text": "What?"}]
     with pytest.raises(OmniError, match="id where: has no other example of its kind"):
         run("--media", "swapped")
+
+
+def test_every_line_draws_for_itself():
+    """Whatever stands beside it; so the lines of an evaluation are independent of one another."""
+    examples = [Example(name, (), Answer(), ()) for name in ("1", "2", "train-00001", "train-00002")]
+    draws = [[evaluate._draw(seed, example) for example in examples] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] and len({*draws[0], *draws[2]}) == 8 and min(map(min, draws)) >= 0
+
+
+@pytest.mark.parametrize("content, expected", [
+    ([{"type": "audio", "audio": "a.wav", "speaker": "A"}], {"type": "audio", "audio": "a.wav", "speaker": "A"}),
+    (["Hi", {"type": "audio_url", "audio_url": {"url": "a.wav"}}], {"type": "audio", "audio": "a.wav"}),
+    ([{"audio_url": "a.wav", "codes": [1]}], {"type": "audio", "audio": "a.wav", "codes": [1]}), ("Hi", {}),
+    ([{"type": "text", "text": "Hi"}], {})])
+def test_the_sound_of_a_turn_in_every_spelling(content, expected):
+    assert sound_of({"role": "assistant", "content": content}) == expected
 
 
 @pytest.mark.parametrize("words, message", [

@@ -11,12 +11,14 @@ from transformers import Qwen2_5OmniForConditionalGeneration
 
 import omni_jax
 from omni_jax import OmniError
+from omni_jax.training import setup as setups
 from omni_jax.training.checkpoints import Checkpoints, claim
 from omni_jax.training.config import DataConfig, LoraConfig, TrainConfig
 from omni_jax.training.step import TrainState
 from omni_jax.training.tuned import tuned
-from omni_jax.weights import find_speakers, match, read_directory, read_tensors
+from omni_jax.weights import beside, find_speakers, match, read_directory, read_tensors
 from omni_jax.weights.names import rows
+from tests.training.speech_runs import speech_run
 from tests.weights import checkpoints
 from tests.weights.checkpoints import is_one_sentence, omni_config
 from tests.weights.test_foreign import audio
@@ -83,6 +85,33 @@ def test_both_libraries_load_it(tmp_path, talking_7b, talking):
     np.testing.assert_allclose(found, logits, atol=1e-4 * np.abs(logits).max())
     assert np.abs(found - talking.thinker_logits(CONVERSATION)).max() > 0.1
     assert theirs.speaker_map.keys() == set(ours.speakers)
+
+
+def test_networks_beside_come_along(tmp_path, talking_7b):
+    """What was learnt beside the checkpoint, then as it is; what only judges stays behind. Old voices are told of."""
+    def exported(objective, model, name):
+        run = speech_run(objective, model, tmp_path / "none.jsonl")
+        learnt = {path: drawn(*leaf.shape) for path, leaf in setups.prepare(run).abstract.params.items()}
+        write_run(tmp_path / objective, model, learnt, objective=objective, train=run.train, speech=run.speech)
+        return learnt, export([str(tmp_path / objective), str(tmp_path / name)])
+
+    learnt, told = exported("codec", talking_7b, "coded")
+    assert told["beside"] == ["codec_encoder", "speaker_encoder"]
+    assert len(told["notes"]) == 1 and "Chelsie, Ethan are as they were: make them anew" in told["notes"][0]
+    abstract = setups.prepare(speech_run("codec", talking_7b, tmp_path / "none.jsonl")).abstract.params
+    for name in told["beside"]:
+        own = {path: leaf for path, leaf in abstract.items() if path.startswith(f"{name}/")}
+        found = beside.load(tmp_path / "coded", name, own)
+        assert found.keys() == own.keys() and all(np.array_equal(leaf, learnt[path]) for path, leaf in found.items())
+    again, told = exported("vocoder", tmp_path / "coded", "spoken")
+    assert any(path.startswith("discriminators/") for path in again) and told["notes"] == []
+    assert told["beside"] == ["codec_encoder", "speaker_encoder"]
+    files = beside.files(tmp_path / "coded")
+    assert len(files) == 3
+    assert all((tmp_path / "spoken" / path.name).read_bytes() == path.read_bytes() for path in files)
+    assert not list((tmp_path / "spoken").glob("*discriminator*"))
+    assert all(name.startswith("token2wav.code2wav_bigvgan") for name in differing(
+        tmp_path / "coded", tmp_path / "spoken"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from omni_jax import OmniError
-from omni_jax.training.clips import Clips
+from omni_jax.training.clips import Clips, elsewhere
 from omni_jax.training.config import DataConfig, SpeechConfig, TrainConfig
 from omni_jax.training.manifests import Line
 from omni_jax.weights.speakers import Speaker
@@ -53,6 +53,21 @@ def test_codes_stay_with_their_sound(tmp_path):
         assert clip.named and (clip.vector == 1).all() and len(clip.reference) == 2 * CODES * SAMPLES + 2 * pad
     assert len(firsts) > 4
     assert read(3).example.seed == read(3).example.seed != read(4).example.seed
+
+
+@pytest.mark.parametrize("samples, length, first, taken", [
+    (100, 20, 0, 30), (100, 20, 40, 30), (100, 20, 70, 30), (51, 20, 20, 30), (50, 20, 0, 30), (50, 20, 20, 30)])
+def test_a_reference_is_other_sound(samples, length, first, taken):
+    """Where there is room for it, and everywhere there is."""
+    begins = {elsewhere(samples, length, first, taken, np.random.default_rng(seed)) for seed in range(500)}
+    assert begins == {begin for begin in range(samples - length + 1)
+                      if begin + length <= first or begin >= first + taken}
+
+
+@pytest.mark.parametrize("samples, length, first, taken, expected", [
+    (40, 20, 0, 30, 20), (40, 20, 10, 30, 0), (30, 20, 0, 30, 10), (20, 20, 0, 10, 0), (10, 20, 0, 30, 0)])
+def test_without_room_a_reference_shares_as_little_as_it_can(samples, length, first, taken, expected):
+    assert elsewhere(samples, length, first, taken, np.random.default_rng(0)) == expected
 
 
 def test_short_recordings_end_in_padding(tmp_path):

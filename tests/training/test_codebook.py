@@ -22,37 +22,44 @@ def case(dead=(2, 5, 11), vectors=(0, 4, 7, 9)):
     drawn = np.isin(np.arange(V), vectors).astype(np.float32)
     drawn[1] = 2  # two vectors fell together: their sum is none
     seen = {"usage": 100 * usage, "drawn": drawn, "vectors": 10 + rng.normal(size=(V, E)).astype(np.float32)}
-    return params, {"usage": usage}, seen
+    averages = {path: leaf + 100 for path, leaf in params.items()}
+    return codebook.Kept(params, averages, {"usage": usage}), seen
 
 
 @pytest.mark.parametrize("vectors", [(0, 4, 7, 9), (3, 8), ()])
 def test_dead_codes_move_to_vectors(vectors):
-    params, memory, seen = case(vectors=vectors)
-    new, after = revive(params, memory, seen, jnp.int32(3), run=RUN)
+    kept, seen = case(vectors=vectors)
+    params, memory = kept.params, kept.memory
+    new, averages, after = revive(kept, seen, jnp.int32(3), run=RUN)
     moved = np.flatnonzero((np.asarray(new[codebook.TABLE]) != params[codebook.TABLE]).any(-1))
     assert set(moved) <= {2, 5, 11} and len(moved) == min(3, len(vectors))
     places = [np.flatnonzero((seen["vectors"] == np.asarray(new[codebook.TABLE])[code]).all(-1)) for code in moved]
     assert len({int(place[0]) for place in places}) == len(moved) and all(int(p[0]) in vectors for p in places)
     np.testing.assert_allclose(np.asarray(after["usage"])[moved], 1 / V)
     np.testing.assert_allclose(np.delete(after["usage"], moved), np.delete(memory["usage"], moved), rtol=1e-5)
-    assert new["other"] is not None and (np.asarray(new["other"]) == 1).all()
+    assert (np.asarray(new["other"]) == 1).all() and (np.asarray(averages["other"]) == 101).all()
+    table, average = np.asarray(new[codebook.TABLE]), np.asarray(averages[codebook.TABLE])
+    np.testing.assert_array_equal(average[moved], table[moved])  # a code's old place is no part of its new one
+    np.testing.assert_array_equal(np.delete(average, moved, 0), np.delete(kept.averages[codebook.TABLE], moved, 0))
+    without, none, _ = revive(kept._replace(averages={}), seen, jnp.int32(3), run=RUN)
+    assert none == {} and np.array_equal(without[codebook.TABLE], table)
 
 
 def test_which_codes_move_depends_on_step_and_seed():
-    params, memory, seen = case(vectors=(6,))
+    kept, seen = case(vectors=(6,))
     moved = lambda step, seed: int(np.flatnonzero((np.asarray(revive(
-        params, memory, seen, jnp.int32(step), run=dataclasses.replace(RUN, seed=seed))[0][codebook.TABLE])
-        != params[codebook.TABLE]).any(-1))[0])
+        kept, seen, jnp.int32(step), run=dataclasses.replace(RUN, seed=seed)).params[codebook.TABLE])
+        != kept.params[codebook.TABLE]).any(-1))[0])
     assert moved(3, 0) == moved(3, 0)
     assert len({moved(step, 0) for step in range(12)}) > 1 and len({moved(0, seed) for seed in range(4)}) > 1
 
 
 def test_a_code_dies_when_it_is_not_used_for_long():
-    params, _, seen = case()
-    memory = {"usage": jnp.full(V, 1 / V)}
+    kept, seen = case()
+    params, memory = kept.params, {"usage": jnp.full(V, 1 / V)}
     wanted = int(np.ceil(np.log(0.5) / np.log(codebook.DECAY)))
     for step in range(wanted + 1):
-        new, memory = revive(params, memory, seen, jnp.int32(step), run=RUN)
+        new, _, memory = revive(kept._replace(memory=memory), seen, jnp.int32(step), run=RUN)
         assert (np.asarray(new[codebook.TABLE])[[2, 5, 11]] != params[codebook.TABLE][[2, 5, 11]]).any() == (
             step == wanted - 1)
 

@@ -39,11 +39,14 @@ def equal(ours, theirs, tolerance):
 def test_a_mesh_gives_the_same_losses(speech, objective):
     run = speech_run(objective, *speech)
     given = batches(run, 2) * 2
-    losses, params, _ = follow(run, given)
-    others, other_params, _ = follow(changed(run, mesh=name((2, 2, 2))), given)
+    losses, params, frozen = follow(run, given)
+    others, other_params, still = follow(changed(run, mesh=name((2, 2, 2))), given)
     np.testing.assert_allclose(others, losses, rtol=1e-5)
     equal(other_params, params, 1e-5)
     assert len(set(losses)) == 4
+    before = setups.load_params_of(setups.prepare(run))[1]
+    assert before.keys() == frozen.keys() == still.keys() and not before.keys() & params.keys()
+    assert all(np.array_equal(leaf, each[path]) for path, leaf in before.items() for each in (frozen, still))
 
 
 @pytest.mark.slow
@@ -123,7 +126,10 @@ def test_two_processes_train_as_one(speech, tmp_path, objective):
 @pytest.mark.parametrize(("objective", "fields", "said"), [
     ("preference", {"train": ("talker/*", "reference/*")}, "stays as it is"),
     ("flow", {"train": ("codec_encoder/*",)}, "no parameter fits"),
-    ("codec", {"speech": "wrong mel"}, "must be one number"),
+    ("codec", {"speech": "wrong mel"}, "bins 81 must be"),
+    ("vocoder", {"speech": "wrong mel"}, "bins 81 must be"),
+    ("codec", {"train": ("codec_encoder/*",)}, "token2wav/dit/codec_embed/weight must learn with objective 'codec'"),
+    ("vocoder", {"dtype": "bfloat16"}, "the vocoder learns in float32 only"),
 ])
 def test_runs_that_cannot_be(speech, objective, fields, said):
     run = speech_run(objective, *speech)
@@ -131,6 +137,14 @@ def test_runs_that_cannot_be(speech, objective, fields, said):
         fields = {"speech": dataclasses.replace(run.speech, mel=dataclasses.replace(run.speech.mel, bins=81))}
     with pytest.raises(OmniError, match=said):
         setups.prepare(changed(run, **fields))
+
+
+@pytest.mark.parametrize("objective", ["flow", "distill"])
+def test_codes_are_needed_for_what_learns_from_them(speech, objective):
+    (speech[1].parent / "uncoded.jsonl").write_text(speech[1].read_text().replace('"codes"', '"other"'))
+    run = speech_run(objective, speech[0], speech[1].parent / "uncoded.jsonl")
+    with pytest.raises(OmniError, match=r"12 of 12 examples are broken.*has no codes; make them with tools.make_codes"):
+        batches(run, 1)
 
 
 def test_pairs_are_needed_for_preference(speech, tmp_path):

@@ -13,7 +13,7 @@ from omni_jax import OmniError, sharding
 from omni_jax.data.batch import Example, Turn
 from omni_jax.inference.networks import abstract_networks
 from omni_jax.training.batch import SpokenBatch
-from omni_jax.training.config import DataConfig, MediaBudget, TrainConfig
+from omni_jax.training.config import DataConfig, MediaBudget, SpeechConfig, TrainConfig
 from omni_jax.training.objectives import preference, spoken_hidden, talker
 from omni_jax.training.packing import to_batch
 from omni_jax.training.utterances import talker_rows, utterances
@@ -104,9 +104,34 @@ def test_packed_equals_alone(talking, talking_7b, said):
         np.testing.assert_allclose(value, sum(each[name] for each in alone), rtol=2e-5, err_msg=name)
 
 
-def with_worse(said):
+def test_what_the_thinker_learns_beside_adds_up(talking, talking_7b, said):
+    """A token's loss weighs what it is told to beside a code's, however the batch is cut into micro-batches."""
+    models, config = networks(talking_7b, talking.config), talking.config
+    run = dataclasses.replace(RUN, speech=SpeechConfig(text_weight=0.3))
+    loss = jax.jit(lambda batch, run=run: talker(models, config, run, batch))
+    together, speech = loss(batch_of([said], talking)), talker(models, config, RUN, batch_of([said], talking))
+    alone = [loss(batch_of([[example]], talking)) for example in said]
+    for name, value in together.items():
+        np.testing.assert_allclose(value, sum(each[name] for each in alone), rtol=2e-5, err_msg=name)
+    np.testing.assert_allclose(together["loss"], speech["loss"] + 0.3 * together["text_cross_entropy"], rtol=1e-5)
+    assert together["text_cross_entropy"] > 1
+
+
+def test_no_end_is_learnt_where_none_was_drawn(talking, said):
+    """The end mark weighs nothing after codes that were cut off, and all else does as before."""
+    pairs = with_worse(said)
+    cut = with_worse(said, worse_cut_off=True)
+    whole, short = (batch_of([each], talking, pairs=True).speech for each in (pairs, cut))
+    ends = np.flatnonzero(whole.weights[0] != short.weights[0])
+    assert (short.targets[0, ends] == talking.config.talker_config.tts_codec_end_token_id).all()
+    assert (whole.segments[0, ends] % 2 == 0).all() and len(ends) == len(said)
+    for name, field in whole._asdict().items():
+        assert name == "weights" or np.array_equal(field, getattr(short, name)), name
+
+
+def with_worse(said, **more):
     """The same turns as pairs: better than five codes of the same kind."""
-    worse = {"worse": [7] * 5}
+    worse = {"worse": [7] * 5, **more}
     return [dataclasses.replace(e, turns=tuple(dataclasses.replace(t, sound=t.sound | worse) for t in e.turns))
             for e in said]
 
