@@ -130,10 +130,10 @@ PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model 
 	--talker-max-new-tokens 250 --solve whole --batch 16
 
 $(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more/unseen.jsonl
-	$(PAIRS) --manifest out/smoke/more/unseen.jsonl --out $@
+	$(PAIRS) --manifest out/smoke/more/unseen.jsonl --limit 260 --out $@
 
 $(SPEECH)/held_out_pairs.jsonl: | out/smoke/talker_model
-	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 60 --out $@
+	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 40 --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke
