@@ -180,4 +180,4 @@ def test_it_learns():
                                         (dataclasses.replace(RUN, speech=SpeechConfig()), "speech.mel")])
 def test_bad_settings(run, named):
     with pytest.raises(OmniError, match=named):
-        adversarial.vocoder({}, Vocoder(), run, batch_of())
+        adversarial.check(Vocoder(), run)

@@ -154,7 +154,7 @@ def test_codes_and_vectors_are_drawn_to_each_other():
     batch, (graphdefs, params) = clips(), networks()
     found = jitted(voice.codec)(params, batch)
     encoder = nnx.merge(graphdefs["codec_encoder"], params["codec_encoder"])
-    z = jit(lambda batch: encoder(voice.clip_mel(CONFIG, RUN, batch), batch.frames))(batch)
+    z = jit(lambda batch: encoder(voice.clip_mel(RUN, batch), batch.frames))(batch)
     table = np.asarray(params["token2wav"]["dit"]["codec_embed"]["weight"], np.float64)[:V]
     z = np.asarray(z, np.float64)
     codes = ((z[..., None, :] - table) ** 2).sum(-1).argmin(-1)
