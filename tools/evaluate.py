@@ -259,14 +259,15 @@ def _replies(omni: Omni, batch: Sequence[Prepared], asking: Asking) -> dict[str,
     speakers = [example.speaker or asking.speaker for example in examples] if spoken else None
     options = dataclasses.replace(asking.options, return_audio=spoken, speaker=speakers, reply_ids=given)
     started = time.perf_counter()
-    request = omni.request(options, row_seeds([_draw(asking.seed, example) for example in examples], len(prompts)))
+    seeds = row_seeds([line_seed(asking.seed, example.id) for example in examples], len(prompts))
+    request = omni.request(options, seeds)
     replies = omni.finish(omni.begin(list(prompts), request, started), request, started)
     return {example.id: reply for example, reply in zip(examples, replies, strict=True)}
 
 
-def _draw(seed: int, example: Example) -> int:
-    """A line's own seed, which does not depend on the lines beside it."""
-    return zlib.crc32(example.id.encode(), seed)
+def line_seed(seed: int, name: str) -> int:
+    """The seed of the line of that id, which does not depend on the lines beside it."""
+    return zlib.crc32(name.encode(), seed)
 
 
 def _losses(omni: Omni, batch: Sequence[Prepared], size: int) -> dict[str, dict[str, Any]]:

@@ -12,9 +12,9 @@ from omni_jax import OmniError
 from omni_jax.inference import likelihood
 from omni_jax.inference.replies import Reply
 from omni_jax.training.config import Source
-from omni_jax.training.metrics import METRICS, Answer
+from omni_jax.training.metrics import METRICS
 from tools import evaluate
-from tools._examples import Example, read, sound_of, with_media
+from tools._examples import read, sound_of, with_media
 from tools._results import Results
 
 PICTURE = Path(omni_jax.__file__).parent / "assets" / "samples" / "picture.jpg"
@@ -185,8 +185,8 @@ def test_media_of_others_or_none(run, tmp_path):
 
 def test_every_line_draws_for_itself():
     """Whatever stands beside it; so the lines of an evaluation are independent of one another."""
-    examples = [Example(name, (), Answer(), ()) for name in ("1", "2", "train-00001", "train-00002")]
-    draws = [[evaluate._draw(seed, example) for example in examples] for seed in (0, 0, 1)]
+    names = ("1", "2", "train-00001", "train-00002")
+    draws = [[evaluate.line_seed(seed, name) for name in names] for seed in (0, 0, 1)]
     assert draws[0] == draws[1] and len({*draws[0], *draws[2]}) == 8 and min(map(min, draws)) >= 0
 
 

@@ -40,6 +40,7 @@ def line(question: str, text: str, speaker: str | None = None, audio: str = "voi
 LINES = [line("Say A.", "Hi, two", "Ethan", id="a/b"), line("Say B.", "Hi", id="b")]
 WANTED = "speech_wer,pause_error,ended,clipped,speaker_similarity"
 LISTENERS = ["--recogniser", f"{HERE}:hears_hi", "--voice-encoder", f"{HERE}:loudness"]
+SEEDS = [evaluate.line_seed(3, name) for name in ("a/b", "b")]
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_references_are_said(run, talking, tmp_path):
     done, tokenizer = rows(tmp_path / "out.jsonl"), talking.processor.tokenizer
     end = tokenizer.token_id("<|im_end|>")
     expected = talking.generate(
-        [each["messages"][:1] for each in LINES], speaker=["Ethan", None], seed=3, talker_max_new_tokens=12,
+        [each["messages"][:1] for each in LINES], speaker=["Ethan", None], seed=SEEDS, talker_max_new_tokens=12,
         reply_ids=[[*tokenizer.encode(text), end] for text in ("Hi, two", "Hi")])
     assert [done[name]["reply"] for name in ("a/b", "b")] == ["Hi, two", "Hi"]
     wave_a, seconds = expected[0].waveform, len(expected[0].waveform) / 24_000
@@ -92,7 +93,7 @@ def test_references_are_said(run, talking, tmp_path):
 def test_the_models_own_replies_are_spoken(run, talking, tmp_path):
     run("--metrics", "wer,speech_cer", *LISTENERS[:2], "--speaker", "Ethan", "--out", tmp_path / "out.jsonl")
     expected = talking.generate([each["messages"][:1] for each in LINES], max_new_tokens=5, speaker="Ethan",
-                                seed=3, talker_max_new_tokens=12)
+                                seed=SEEDS, talker_max_new_tokens=12)
     done = rows(tmp_path / "out.jsonl")
     for name, reply in zip(("a/b", "b"), expected, strict=True):
         assert done[name]["reply"] == reply.text and done[name]["scores"].keys() == {"wer", "speech_cer"}
