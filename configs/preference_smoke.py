@@ -9,4 +9,4 @@ steps the pairs are learnt by heart: their margin is 1.7, the held-out loss 0.73
 
 from configs.speech_stages import PAIRS, preference, smoke
 
-config = preference(smoke("talker_model", PAIRS, steps=40, eval_every=10), rate=5e-5)
+config = preference(smoke("talker_model", PAIRS, steps=40, eval_every=10), rate=1e-4)

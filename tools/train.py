@@ -5,7 +5,7 @@ expect. WORKDIR gets metrics.jsonl, TensorBoard events, curves.png and checkpoin
 command on each (on a TPU pod with --distributed alone; elsewhere say who is who).
 
 Example:
-  python -m tools.train configs/smoke_tuning.py --workdir out/tuning --set steps=200 --set optimizer.learning_rate=1e-3
+  python -m tools.train configs/tuning_smoke.py --workdir out/tuning --set steps=200 --set optimizer.learning_rate=1e-3
 """
 
 import runpy
@@ -17,11 +17,13 @@ import jax
 from omni_jax.errors import OmniError
 from omni_jax.training.config import TrainConfig, with_settings
 from tools._cli import parser, run
+from tools._memory import keep_freed_memory
 
 
 def main(argv: list[str] | None = None) -> dict:
     arguments = _parser().parse_args(argv)
     config = with_settings(read(arguments.config), arguments.set)
+    keep_freed_memory()
     _join(arguments)
     from omni_jax.training.loop import train
 
