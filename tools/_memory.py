@@ -11,7 +11,8 @@ def keep_freed_memory() -> None:
     """Has glibc keep what is freed instead of giving it back to the system; elsewhere nothing changes.
 
     XLA's programs on the CPU get their temporaries anew at each call, hundreds of megabytes in training, and the system
-    clears every page of them again: that was half the time of a step. Call it before JAX has made its threads.
+    clears every page of them again: a sixth of a step's time (of configs/talker_smoke.py on two cores: 1.93 s, and 1.63
+    s without). Call it before JAX has made its threads.
     """
     if not sys.platform.startswith("linux"):
         return
