@@ -95,10 +95,10 @@ $(SPEECH)/%_codes.jsonl: | out/smoke/voice_model
 
 # More phrases, for from few the Talker would learn these by heart; and some that it never sees: its mistakes there are
 # those that preference is to correct.
-UNSEEN := 360
+UNSEEN := 1000
 out/smoke/more: | .venv/test
 	mkdir -p out/smoke
-	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 5360 --held-out 2 --seed 1
+	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 6000 --held-out 2 --seed 1
 
 out/smoke/more/seen.jsonl: | out/smoke/more
 	head -n -$(UNSEEN) out/smoke/more/train.jsonl > $@
@@ -130,10 +130,10 @@ PAIRS := $(BIN)/python -m tools.make_preferences --model out/smoke/talker_model 
 	--talker-max-new-tokens 250 --solve whole --batch 16
 
 $(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more/unseen.jsonl
-	$(PAIRS) --manifest out/smoke/more/unseen.jsonl --limit 260 --out $@
+	$(PAIRS) --manifest out/smoke/more/unseen.jsonl --out $@
 
 $(SPEECH)/held_out_pairs.jsonl: | out/smoke/talker_model
-	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 40 --out $@
+	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 100 --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke
