@@ -132,11 +132,12 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
                 check_broken(broken, count, arguments.max_broken)
     finally:
         results.close()
-    kinds = sorted({example.kind or "" for example in examples})
+    kinds = {example.kind for example in examples}
+    groups = sorted(filter(None, kinds)) if len(kinds) > 1 else ()
     return {"examples": count, "answered_now": len(todo), "broken": broken,
             "seconds": round(time.perf_counter() - started, 3), "metrics": _summed_up(results.lines, examples),
             "kinds": {kind: _summed_up(results.lines, [example for example in examples if example.kind == kind])
-                      for kind in kinds if len(kinds) > 1}}
+                      for kind in groups}}
 
 
 def _summed_up(lines: dict[str, dict[str, Any]], examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
@@ -154,7 +155,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     # What was not given is left out: results from before there was such a setting can be gone on with.
     later = {"media": arguments.media if arguments.media != "given" else None, "say": arguments.say or None,
              **talker_options(arguments),
-              **{name: getattr(arguments, name) for name in ("recogniser", "voice_encoder", "speaker", "seed")}}
+             **{name: getattr(arguments, name) for name in ("recogniser", "voice_encoder", "speaker", "seed")}}
     return {"model": os.path.realpath(arguments.model), "manifest_sha256": digest(arguments.manifest),
             "metrics": list(arguments.metrics), **{name: getattr(arguments, name) for name in names},
             **{name: value for name, value in later.items() if value is not None}}

@@ -161,6 +161,9 @@ def test_kinds_are_told_apart(run, monkeypatch):
     assert ["wer", "spoken", "2", "0.3333"] in [row[:4] for row in printed]
     assert ["exact", "2", "0.5000"] in [row[:3] for row in printed]
     assert run(lines=[right])["kinds"] == {}
+    told = run(lines=[right, line("z", "seven", id="c")])  # one that names none is counted among all
+    assert told["kinds"].keys() == {"spoken"} and told["kinds"]["spoken"]["exact"]["value"] == 1
+    assert ["exact", "2", "0.5000"] in [row.split()[:3] for row in evaluate.table(told).splitlines()]
 
 
 def test_media_of_others_or_none(run, tmp_path):
