@@ -64,9 +64,8 @@ def flow(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
 def vocoder(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
     """BigVGAN against its discriminators, on clips of half a second."""
     return with_fields(start, {"objective": "vocoder", "train": (*VOCODER, *DISCRIMINATORS), "speech.clip": 2,
-                               "dtype": "float32",
-                               "optimizer.learning_rate": rate, "optimizer.b1": 0.8, "optimizer.b2": 0.99,
-                               "optimizer.clip_norm": 0.0, "average": 0.999})
+                               "dtype": "float32", "optimizer.learning_rate": rate, "optimizer.b1": 0.8,
+                               "optimizer.b2": 0.99, "optimizer.clip_norm": 0.0, "average": 0.999})
 
 
 def distill(start: TrainConfig, rate: float = 3e-4) -> TrainConfig:

@@ -60,16 +60,21 @@ def with_media(examples: Sequence[Example], how: str) -> list[Example]:
     listening. Raises OmniError if an example has no other."""
     if how == "given":
         return list(examples)
+    others = _media_of_others(examples) if how == "swapped" else {}
+    return [dataclasses.replace(example, question=_replaced(example.question, others.get(example.id)))
+            for example in examples]
+
+
+def _media_of_others(examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]:
+    """{id: the media of the next example of its kind with as many}."""
     groups: dict[Any, list[Example]] = defaultdict(list)
     for example in examples:
         groups[example.kind, tuple(str(item.get("type")) for item in _media(example))].append(example)
-    others = {}
     for (_, types), own in groups.items():
-        require(how != "swapped" or not types or len(own) > 1, f"id {own[0].id}",
+        require(not types or len(own) > 1, f"id {own[0].id}",
                 "has no other example of its kind to swap media with; give more of them")
-        others |= {example.id: _media(other) for example, other in zip(own, [*own[1:], own[0]], strict=True)}
-    return [dataclasses.replace(example, question=_replaced(example.question, others[example.id], how == "none"))
-            for example in examples]
+    return {example.id: _media(other) for own in groups.values()
+            for example, other in zip(own, [*own[1:], own[0]], strict=True)}
 
 
 def _media(example: Example) -> list[dict[str, Any]]:
@@ -77,12 +82,12 @@ def _media(example: Example) -> list[dict[str, Any]]:
     return [item for content in contents for item in content if _is_medium(item)]
 
 
-def _replaced(question: Sequence[dict[str, Any]], media: Sequence[dict[str, Any]], dropped: bool) -> tuple:
-    """The messages with these media in the places of theirs, or without any."""
-    left, messages = iter(media), []
+def _replaced(question: Sequence[dict[str, Any]], media: Sequence[dict[str, Any]] | None) -> tuple:
+    """The messages with these media in the places of theirs; None: without any."""
+    left, messages = iter(media or ()), []
     for message in question:
         if not isinstance(content := message["content"], str):
-            kept = [item for item in content if not (dropped and _is_medium(item))]
+            kept = [item for item in content if media is not None or not _is_medium(item)]
             message = {**message, "content": [next(left) if _is_medium(item) else item for item in kept]}
         messages.append(message)
     return tuple(messages)

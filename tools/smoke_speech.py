@@ -26,7 +26,7 @@ import numpy as np
 from omni_jax.data.audio import decode_sound
 from omni_jax.data.sources import Source
 from omni_jax.errors import OmniError, require
-from omni_jax.training.spoken import speech_bounds
+from omni_jax.training.spoken import trimmed
 from omni_jax.weights.files import progress_bar, whole_directory
 from tools._cli import parser, run
 from tools._sound import RATE, write_wav
@@ -76,8 +76,7 @@ def flite(text: str, voice: str, path: Path) -> np.ndarray:
             f"failed ({ended.stderr.strip()[:200]}); install Debian's package flite")
     samples, rate = decode_sound(Source(str(path), path=str(path)))
     path.unlink()
-    first, last = speech_bounds(samples, rate)
-    return librosa.resample(samples[first:last], orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
+    return librosa.resample(trimmed(samples, rate), orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
 
 
 def spoken(text: str, voice: str, path: Path) -> None:

@@ -283,8 +283,7 @@ def _record(line: Line, out: Path, turns: Sequence[Turn], done: dict[int, dict[s
     for turn in turns:
         message = messages[turn.message]
         old = sound_of(message) if turn.codes is not None else {}  # with new codes, what else it says is of others
-        new = {**{key: value for key, value in old.items() if key != "audio_url"}, "type": "audio",
-               "audio": os.path.join("wavs", _wav(out, turn).name), **done[turn.number]}
+        new = {**old, "type": "audio", "audio": os.path.join("wavs", _wav(out, turn).name), **done[turn.number]}
         content = message["content"]
         content = [{"type": "text", "text": content}] if isinstance(content, str) else unspoken(message)["content"]
         messages[turn.message] = {**message, "content": [*content, new]}

@@ -64,6 +64,12 @@ def speech_bounds(wave: np.ndarray, rate: int) -> tuple[int, int]:
     return (int(loud[0]) * size, (int(loud[-1]) + 1) * size) if loud.size else (0, 0)
 
 
+def trimmed(wave: np.ndarray, rate: int) -> np.ndarray:
+    """Without the silence before and after the speech."""
+    first, last = speech_bounds(wave, rate)
+    return wave[first:last]
+
+
 def pauses(wave: np.ndarray, rate: int) -> list[tuple[float, float]]:
     """(start, end) in seconds of the silences inside the speech that last PAUSE or longer; what is silent before and
     after it is no pause."""

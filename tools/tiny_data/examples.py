@@ -45,10 +45,14 @@ def pick(rng: np.random.Generator, values: Any) -> Any:
 
 def conversation(name: str, kind: str, style: str | None, shown: list[Record], question: str, answer: str) -> Record:
     """A line of a manifest. `shown`: the items of the content before the question."""
-    text = answer[0].upper() + answer[1:]
     return {"id": name, "kind": kind, **({"style": style} if style else {}), "messages": [
         {"role": "user", "content": [*shown, {"type": "text", "text": question}]},
-        {"role": "assistant", "content": text if text.endswith(".") else f"{text}."}]}
+        {"role": "assistant", "content": as_sentence(answer)}]}
+
+
+def as_sentence(text: str) -> str:
+    """With a large first letter and a mark at its end."""
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
 
 
 def write_all(out: Path, make: Make, subfolder: str, counts: dict[str, int], seed: int, workers: int) -> Record:

@@ -5,7 +5,6 @@ cost nothing, bring many more texts. Held-out texts and the voices `voices.HELD_
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ import librosa
 import numpy as np
 import soundfile
 
-from omni_jax.weights.files import progress_bar, whole_directory
+from omni_jax.weights.files import whole_directory
+from tools._manifests import json_line
 from tools.tiny_data import texts, voices
-from tools.tiny_data.examples import HELD_OUT, TRAIN, spread
+from tools.tiny_data.examples import HELD_OUT, TRAIN
 from tools.tiny_data.packages import Packages
-from tools.tiny_data.voices import Voices
+from tools.tiny_data.voices import Studio, Voices
 
 RATE = 16_000  # of what the model hears
 KINDS = {"digits": texts.digits, "command": texts.command, "sentence": texts.sentence, "question": texts.question}
@@ -26,6 +26,7 @@ CLOSED = ("command", "question")  # sets of which all is trained on: only the vo
 SHARES = {"digits": 0.17, "command": 0.2, "sentence": 0.4, "question": 0.23}
 ASKED = ("What is said?", "Write down what you hear.", "What do you hear?")
 SILENCE = "I hear nothing."
+SPEEDS = (0.85, 1.2)
 NOISE = 10.0  # dB of the noisy held-out recordings
 
 
@@ -56,14 +57,12 @@ def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int
     jobs = {TRAIN: list(_training(counts, seed)), HELD_OUT: list(_held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        said = spread(Studio(Voices(packages), partial / "sounds"), [*jobs[TRAIN], *jobs[HELD_OUT]], workers)
-        with progress_bar(sum(map(len, jobs.values())), f"{out.name}, recordings", True, "") as bar:
-            for _ in said:
-                bar.update()
+        studio = Studio(Voices(packages), partial / "sounds", SPEEDS, _takes)
+        studio.record([*jobs[TRAIN], *jobs[HELD_OUT]], out.name, workers)
         lines = {part: [line for job in own for line in _lines(job)] for part, own in jobs.items()}
         lines[TRAIN] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))
         for part, own in lines.items():
-            (partial / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own))
+            (partial / f"{part}.jsonl").write_text("".join(map(json_line, own)))
     return {part: len(own) for part, own in lines.items()}
 
 
@@ -97,18 +96,10 @@ def _text(kind: str, held_out: bool, rng: np.random.Generator) -> str:
             return text
 
 
-@dataclasses.dataclass(frozen=True)
-class Studio:
-    """Writes what a job says to `folder`, a FLAC file for each of its takes."""
-
-    voices: Voices
-    folder: Path
-
-    def __call__(self, job: Job) -> None:
-        rng = np.random.default_rng(job.seed)
-        said = self.voices.say(job.text, job.voice, float(rng.uniform(0.85, 1.2)))
-        for number, take in enumerate(job.takes):
-            soundfile.write(_sound(self.folder, job, number), _taken(said, take, rng), RATE)
+def _takes(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+    """(name, samples, rate) of each way in which it is heard."""
+    for number, take in enumerate(job.takes):
+        yield _name(job, number), _taken(said, take, rng), RATE
 
 
 def _taken(said: np.ndarray, take: str, rng: np.random.Generator) -> np.ndarray:
@@ -119,16 +110,17 @@ def _taken(said: np.ndarray, take: str, rng: np.random.Generator) -> np.ndarray:
     return voices.levelled(voices.noisy(wave, NOISE, rng) if take == "noisy" else wave, 0.7)
 
 
-def _sound(folder: Path, job: Job, number: int) -> Path:
-    return folder / f"{job.name}-{number}.flac"
+def _name(job: Job, number: int) -> str:
+    """Of a take: its line's id, and its file's name."""
+    return f"{job.name}-{number}"
 
 
 def _lines(job: Job) -> Iterator[dict[str, Any]]:
     """A line for each take to write it down, and for questions one to answer it."""
     rng = np.random.default_rng(job.seed)
     for number, take in enumerate(job.takes):
-        sound = {"type": "audio", "audio": str(_sound(Path("sounds"), job, number))}
-        name = f"{job.name}-{number}"
+        name = _name(job, number)
+        sound = {"type": "audio", "audio": f"sounds/{name}.flac"}
         words = {"type": "text", "text": ASKED[int(rng.integers(len(ASKED)))]}
         yield {**_line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice), "metric": "wer"}
         if job.kind == "question":

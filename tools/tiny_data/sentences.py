@@ -46,7 +46,7 @@ FORMS = (
 )
 SHORTEST, LONGEST = 5, 10  # words
 MANY = {"calf": "calves", "deer": "deer", "fish": "fish", "fly": "flies", "fox": "foxes", "goose": "geese",
-        "mouse": "mice", "octopus": "octopuses", "ostrich": "ostriches", "puppy": "puppies", "pony": "ponies",
+        "mouse": "mice", "octopus": "octopuses", "puppy": "puppies", "pony": "ponies",
         "sheep": "sheep", "wolf": "wolves", "butterfly": "butterflies"}
 
 
@@ -70,7 +70,7 @@ class Sentences:
     """An endless source of them. outside: each has a word from outside the vocabulary, where its template has room."""
 
     def __init__(self, rng: np.random.Generator, outside: bool = False):
-        self._rng, self._forms = rng, Deck(FORMS, rng)
+        self._forms = Deck(FORMS, rng)
         self._decks = {slot: Deck(values, rng) for slot, values in slots(outside).items()}
 
     def draw(self, wanted: Callable[[str], bool] = lambda text: True) -> str:
@@ -105,16 +105,14 @@ def slots(outside: bool = False) -> dict[str, list[str]]:
     def of(name: str) -> str:
         return words.OUTSIDE.get(name, getattr(words, name)) if outside else getattr(words, name)
 
-    acts, moves, animals = verbs(of("ACTS")), verbs(of("MOVES")), of("ANIMALS").split()
-    plain: dict[str, Callable[[str], list[str]]] = {"when": lambda text: [each.strip() for each in text.split(",")]}
     names = {"person": "PEOPLE", "animal": "ANIMALS", "thing": "THINGS", "place": "PLACES", "matter": "MATTERS",
-             "kind": "KINDS", "how": "HOW", "often": "OFTEN", "where": "WHERE", "when": "WHEN", "number": "NUMBERS",
-             "own": "OWN", "who": "WHO"}
-    found = {slot: plain.get(slot, str.split)(of(name)) for slot, name in names.items()}
-    for slot, own in (("act", acts), ("move", moves)):
-        found |= {slot: [base for base, _, _ in own], f"{slot}{'ed' if slot == 'act' else 'd'}": [p for _, p, _ in own],
-                  f"{slot}s": [third for _, _, third in own]}
-    return found | {"animals": [MANY.get(animal, f"{animal}s") for animal in animals]}
+             "kind": "KINDS", "how": "HOW", "often": "OFTEN", "where": "WHERE", "number": "NUMBERS", "own": "OWN",
+             "who": "WHO"}
+    found = {slot: of(name).split() for slot, name in names.items()}
+    for forms, name in ((("act", "acted", "acts"), "ACTS"), (("move", "moved", "moves"), "MOVES")):
+        found |= dict(zip(forms, map(list, zip(*verbs(of(name)), strict=True)), strict=True))
+    return found | {"when": [each.strip() for each in of("WHEN").split(",")],
+                    "animals": [MANY.get(animal, f"{animal}s") for animal in found["animal"]]}
 
 
 def verbs(text: str) -> list[tuple[str, str, str]]:

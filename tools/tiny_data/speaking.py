@@ -5,26 +5,26 @@ the vocabulary. Each text is said by one voice, drawn apart from the text. The u
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from omni_jax.weights.files import progress_bar, whole_directory
+from omni_jax.training.spoken import trimmed
+from omni_jax.weights.files import whole_directory
+from tools._manifests import json_line
 from tools.tiny_data import sentences, texts, voices
-from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, pick, spread
+from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, as_sentence, pick
 from tools.tiny_data.packages import Packages
 from tools.tiny_data.seeing import COLOURS, EVERY, PLACES, at
-from tools.tiny_data.voices import Voices
+from tools.tiny_data.voices import Studio, Voices
 
 VOICES = {"Heart": "af_heart", "Michael": "am_michael"}  # names of the speakers: whose voices they are
 OUTSIDE = "outside"  # a part of its own, beside the held-out sentences
 ANSWERS = 0.25  # share of the answers, the rest being sentences
 ASKED = ("Say: {}", "Read this aloud: {}", "Please say: {}")
-PEAK = 0.5
+PEAK, SPEEDS = 0.5, (0.95, 1.1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Job:
     speaker: str
     seed: int
 
+    @property
+    def voice(self) -> str:
+        return VOICES[self.speaker]
+
 
 def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds, OUT/train.jsonl, OUT/held_out.jsonl and OUT/outside.jsonl; returns how many lines of each.
@@ -53,12 +57,10 @@ def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int
     jobs = {part: list(plan(part, count, seed)) for part, count in dataclasses.asdict(counts).items()}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        every = [job for own in jobs.values() for job in own]
-        with progress_bar(len(every), f"{out.name}, recordings", True, "") as bar:
-            for _ in spread(Studio(Voices(packages), partial / "sounds"), every, workers):
-                bar.update()
+        studio = Studio(Voices(packages), partial / "sounds", SPEEDS, _take)
+        studio.record([job for own in jobs.values() for job in own], out.name, workers)
         for part, own in jobs.items():
-            (partial / f"{part}.jsonl").write_text("".join(json.dumps(line(job)) + "\n" for job in own))
+            (partial / f"{part}.jsonl").write_text("".join(json_line(line(job)) for job in own))
     return {part: len(own) for part, own in jobs.items()}
 
 
@@ -82,26 +84,17 @@ def answer(rng: np.random.Generator) -> str:
     """What it answers about what it hears and sees."""
     makers = (lambda: pick(rng, EVERY).phrase, lambda: f"{pick(rng, EVERY).phrase} and {pick(rng, EVERY).phrase}",
               lambda: texts.digits(rng), lambda: texts.command(rng), lambda: pick(rng, tuple(COLOURS)),
-              lambda: NUMBERS[int(rng.integers(len(NUMBERS)))], lambda: at(pick(rng, tuple(PLACES))),
+              lambda: pick(rng, NUMBERS), lambda: at(pick(rng, tuple(PLACES))),
               lambda: pick(rng, tuple(texts.questions().values())), lambda: "I see no picture.",
               lambda: "I hear nothing.")
     shares = np.array([6, 3, 4, 3, 1, 1, 1, 6, 0.2, 0.2])
-    text = makers[rng.choice(len(makers), p=shares / shares.sum())]()
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
+    return as_sentence(makers[rng.choice(len(makers), p=shares / shares.sum())]())
 
 
-@dataclasses.dataclass(frozen=True)
-class Studio:
-    """Writes what a job says to `folder`, as FLAC at 24 kHz."""
-
-    voices: Voices
-    folder: Path
-
-    def __call__(self, job: Job) -> None:
-        rng = np.random.default_rng(job.seed)
-        wave = self.voices.say(job.text, VOICES[job.speaker], float(rng.uniform(0.95, 1.1)))
-        wave = voices.padded(voices.trimmed(wave), rng, voices.RATE, (0.05, 0.15))
-        soundfile.write(self.folder / f"{job.name}.flac", voices.levelled(wave, PEAK), voices.RATE)
+def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+    """(name, samples, rate): with a little silence around."""
+    wave = voices.padded(trimmed(said, voices.RATE), rng, voices.RATE, (0.05, 0.15))
+    yield job.name, voices.levelled(wave, PEAK), voices.RATE
 
 
 def line(job: Job) -> dict[str, Any]:

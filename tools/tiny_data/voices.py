@@ -3,21 +3,25 @@
 Twenty voices of Kokoro-82M, which runs in onnxruntime from phonemes of espeak, and three of flite. All give 24 kHz.
 """
 
+import dataclasses
 import functools
 import importlib.util
 import json
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import librosa
 import numpy as np
 import scipy.signal
+import soundfile
 
 from omni_jax.errors import require
-from omni_jax.training.spoken import speech_bounds
+from omni_jax.weights.files import progress_bar
 from tools._sound import RATE
 from tools.smoke_speech import flite
+from tools.tiny_data.examples import spread
 from tools.tiny_data.packages import Packages
 
 KOKORO = ("af_alloy", "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore", "af_nicole", "af_sarah",
@@ -31,6 +35,16 @@ PHONEMES = {"əl": "ᵊl", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɬ": "l", "ʲ": "
 LONGEST = 509  # phonemes; a voice has a vector for each length up to it
 
 
+class Job(Protocol):
+    """A text to be said by a voice of KOKORO or FLITE. seed: of all that is drawn for it."""
+
+    text: str
+    seed: int
+
+    @property
+    def voice(self) -> str: ...
+
+
 class Voices:
     """Says texts. It can be sent to other processes before it has said any: each makes a synthesiser of its own."""
 
@@ -38,7 +52,7 @@ class Voices:
         for name in ("onnxruntime", "piper"):
             require(importlib.util.find_spec(name) is not None, name,
                     "is missing; pip install -r requirements-tiny.txt")
-        self._packages = packages
+        self._packages, self._styles = packages, {}
 
     @functools.cached_property
     def _kokoro(self) -> Any:
@@ -70,7 +84,10 @@ class Voices:
 
     def _style(self, voice: str) -> np.ndarray:
         """float32 [LONGEST + 1, 1, 256]: a vector for each number of phonemes."""
-        return np.fromfile(self._packages.kokoro_voices / f"{voice}.bin", np.float32).reshape(-1, 1, 256)
+        if voice not in self._styles:
+            path = self._packages.kokoro_voices / f"{voice}.bin"
+            self._styles[voice] = np.fromfile(path, np.float32).reshape(-1, 1, 256)
+        return self._styles[voice]
 
     def _phonemes(self, text: str, british: bool) -> list[int]:
         sentences = self._espeak.phonemize("en-gb-x-rp" if british else "en-us", text)
@@ -78,6 +95,29 @@ class Voices:
         for theirs, ours in PHONEMES.items():
             phonemes = phonemes.replace(theirs, ours)
         return [self._vocabulary[each] for each in phonemes if each in self._vocabulary][:LONGEST]
+
+
+@dataclasses.dataclass(frozen=True)
+class Studio:
+    """Has each job said, at a speed drawn between `speeds`, and writes its `takes` to `folder` as FLAC: (said at RATE,
+    job, randomness) -> the name, the samples and the rate of each."""
+
+    voices: Voices
+    folder: Path
+    speeds: tuple[float, float]
+    takes: Callable[[np.ndarray, Any, np.random.Generator], Iterator[tuple[str, np.ndarray, int]]]
+
+    def record(self, jobs: Sequence[Job], title: str, workers: int) -> None:
+        """All of them, behind a progress bar."""
+        with progress_bar(len(jobs), f"{title}, recordings", True, "") as bar:
+            for _ in spread(self, jobs, workers):
+                bar.update()
+
+    def __call__(self, job: Job) -> None:
+        rng = np.random.default_rng(job.seed)
+        said = self.voices.say(job.text, job.voice, float(rng.uniform(*self.speeds)))
+        for name, wave, rate in self.takes(said, job, rng):
+            soundfile.write(self.folder / f"{name}.flac", wave, rate)
 
 
 def heard(wave: np.ndarray, rng: np.random.Generator, rate: int = 16_000) -> np.ndarray:
@@ -93,12 +133,6 @@ def heard(wave: np.ndarray, rng: np.random.Generator, rate: int = 16_000) -> np.
     if rng.random() < 0.7:
         wave = noisy(wave, float(rng.uniform(5, 30)), rng)
     return levelled(wave, float(10 ** rng.uniform(-1.2, -0.05)))
-
-
-def trimmed(wave: np.ndarray) -> np.ndarray:
-    """Without the silence around."""
-    first, last = speech_bounds(wave, RATE)
-    return wave[first:last]
 
 
 def padded(wave: np.ndarray, rng: np.random.Generator, rate: int,
