@@ -15,7 +15,7 @@ run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks
 
 test: .venv/test  ## lint and the whole suite but what is marked slow
 	$(BIN)/ruff check .
-	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 600 -m "not slow"
+	XLA_FLAGS="$(QUICKLY)" $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 600 --durations 25 -m "not slow"
 
 test-slow: .venv/test  ## what takes minutes and much disk
 	$(BIN)/python -m pytest -m "slow and not full_size"

@@ -296,7 +296,7 @@ def test_the_work_of_a_step_of_the_talker(monkeypatch):
 
 def test_the_work_of_a_step_of_the_dit(monkeypatch):
     config = OmniConfig.from_json(tiny.config("7b", speech=True))
-    shorten(monkeypatch, "train-dit", **{"speech.clip": 5})
+    shorten(monkeypatch, "train-dit", **(SHORT["train-dit"] | {"speech.clip": 5}))
     _, step = _training.train_step(config, sharding.make_mesh(None, jax.devices()[:1]), "train-dit", 2, "none")
     c = config.token2wav_config.dit_config
     D, L, width, frames = c.hidden_size, c.num_hidden_layers, c.num_attention_heads * c.head_dim, 5 * c.block_size
