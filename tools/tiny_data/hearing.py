@@ -17,7 +17,6 @@ from omni_jax.weights.files import whole_directory
 from tools._manifests import json_line
 from tools.tiny_data import texts, voices
 from tools.tiny_data.examples import HELD_OUT, TRAIN
-from tools.tiny_data.packages import Packages
 from tools.tiny_data.voices import Studio, Voices
 
 RATE = 16_000  # of what the model hears
@@ -52,12 +51,12 @@ class Counts:
     takes: int = 3
 
 
-def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
+def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl; returns how many lines of each. Raises OmniError."""
     jobs = {TRAIN: list(_training(counts, seed)), HELD_OUT: list(_held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        studio = Studio(Voices(packages), partial / "sounds", SPEEDS, _takes)
+        studio = Studio(said, partial / "sounds", SPEEDS, _takes)
         studio.record([*jobs[TRAIN], *jobs[HELD_OUT]], out.name, workers)
         lines = {part: [line for job in own for line in _lines(job)] for part, own in jobs.items()}
         lines[TRAIN] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))

@@ -16,7 +16,6 @@ from omni_jax.weights.files import whole_directory
 from tools._manifests import json_line
 from tools.tiny_data import sentences, texts, voices
 from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, as_sentence, pick
-from tools.tiny_data.packages import Packages
 from tools.tiny_data.seeing import COLOURS, EVERY, PLACES, at
 from tools.tiny_data.voices import Studio, Voices
 
@@ -51,13 +50,13 @@ class Job:
         return VOICES[self.speaker]
 
 
-def write(out: Path, packages: Packages, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
+def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds, OUT/train.jsonl, OUT/held_out.jsonl and OUT/outside.jsonl; returns how many lines of each.
     Raises OmniError."""
     jobs = {part: list(plan(part, count, seed)) for part, count in dataclasses.asdict(counts).items()}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        studio = Studio(Voices(packages), partial / "sounds", SPEEDS, _take)
+        studio = Studio(said, partial / "sounds", SPEEDS, _take)
         studio.record([job for own in jobs.values() for job in own], out.name, workers)
         for part, own in jobs.items():
             (partial / f"{part}.jsonl").write_text("".join(json_line(line(job)) for job in own))

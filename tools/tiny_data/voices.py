@@ -5,6 +5,7 @@ Twenty voices of Kokoro-82M, which runs in onnxruntime from phonemes of espeak, 
 
 import dataclasses
 import functools
+import hashlib
 import importlib.util
 import json
 import tempfile
@@ -18,7 +19,7 @@ import scipy.signal
 import soundfile
 
 from omni_jax.errors import require
-from omni_jax.weights.files import progress_bar
+from omni_jax.weights.files import progress_bar, whole_file
 from tools._sound import RATE
 from tools.smoke_speech import flite
 from tools.tiny_data.examples import spread
@@ -46,13 +47,17 @@ class Job(Protocol):
 
 
 class Voices:
-    """Says texts. It can be sent to other processes before it has said any: each makes a synthesiser of its own."""
+    """Says texts. It can be sent to other processes before it has said any: each makes a synthesiser of its own.
 
-    def __init__(self, packages: Packages):
+    What Kokoro says takes hours, so it is kept in the directory `kept`: an interrupted run goes on where it was.
+    """
+
+    def __init__(self, packages: Packages, kept: Path):
         for name in ("onnxruntime", "piper"):
             require(importlib.util.find_spec(name) is not None, name,
                     "is missing; pip install -r requirements-tiny.txt")
-        self._packages, self._styles = packages, {}
+        kept.mkdir(parents=True, exist_ok=True)
+        self._packages, self._kept, self._styles = packages, kept, {}
 
     @functools.cached_property
     def _kokoro(self) -> Any:
@@ -77,6 +82,16 @@ class Voices:
         if voice in FLITE:
             with tempfile.TemporaryDirectory() as folder:
                 return flite(text, voice, Path(folder) / "said.wav")
+        key = hashlib.blake2s(f"{voice}|{speed}|{text}".encode(), digest_size=10).hexdigest()
+        path = self._kept / f"{key}.flac"
+        if not path.exists():
+            said = self._synthesised(text, voice, speed)
+            with whole_file(path) as partial:
+                soundfile.write(partial, said / max(1.0, np.abs(said).max()), RATE, format="FLAC")
+        return soundfile.read(path, dtype="float32")[0]
+
+    def _synthesised(self, text: str, voice: str, speed: float) -> np.ndarray:
+        """By Kokoro."""
         ids = self._phonemes(text, british=voice.startswith("b"))
         inputs = {"tokens": np.array([[0, *ids, 0]], np.int64), "style": self._style(voice)[len(ids)],
                   "speed": np.array([speed], np.float32)}
