@@ -7,7 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from omni_jax.data import chat_template
+from omni_jax.data.batch import Prompt
 from omni_jax.errors import OmniError, require
 from omni_jax.training.boxes import parse_boxes
 from omni_jax.training.config import Source
@@ -15,7 +18,8 @@ from omni_jax.training.manifests import Line, Manifest
 from omni_jax.training.metrics import METRICS, Answer
 from omni_jax.training.texts import LETTERS
 
-MEDIA = ("given", "swapped", "none")
+MEDIA = ("given", "swapped", "none", "mistimed")
+MISTIMED = 8.0  # at most so many times too slow, or too fast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +59,23 @@ def read(source: Source, metrics: Sequence[str] = (), system: str | None = None,
 
 
 def with_media(examples: Sequence[Example], how: str) -> list[Example]:
-    """The examples with the media that they are asked about as one of MEDIA: "given"; "none": the questions alone; or
-    "swapped": those of another example of the same kind with as many. What is right then was known without looking or
-    listening. Raises OmniError if an example has no other."""
-    if how == "given":
+    """The examples with the media that they are asked about as one of MEDIA: "given" ("mistimed": they are, and
+    `mistimed` does the rest); "none": the questions alone; or "swapped": those of another example of the same kind with
+    as many. What is right then was known without looking or listening. Raises OmniError if an example has no other."""
+    if how in ("given", "mistimed"):
         return list(examples)
     others = _media_of_others(examples) if how == "swapped" else {}
     return [dataclasses.replace(example, question=_replaced(example.question, others.get(example.id)))
             for example in examples]
+
+
+def mistimed(prompt: Prompt, seed: int) -> Prompt:
+    """The same frames of its videos at other times, as TMRoPE counts it, than the sounds that came with them."""
+    rng = np.random.default_rng(seed)
+    times = [picture.seconds_per_grid * MISTIMED ** rng.uniform(-1, 1) for picture in prompt.pictures]
+    return dataclasses.replace(prompt, pictures=tuple(
+        dataclasses.replace(picture, seconds_per_grid=seconds)
+        for picture, seconds in zip(prompt.pictures, times, strict=True)))
 
 
 def _media_of_others(examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]:

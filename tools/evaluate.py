@@ -45,7 +45,7 @@ from omni_jax.training.config import Source
 from omni_jax.training.metrics import METRICS, Answer, summary
 from omni_jax.weights.files import progress_bar
 from tools import _cli
-from tools._examples import MEDIA, Example, check_broken, check_metrics, read, with_media
+from tools._examples import MEDIA, Example, check_broken, check_metrics, mistimed, read, with_media
 from tools._options import add_device_options, add_manifest_options, check_options
 from tools._results import Results, digest
 from tools._speaking import (
@@ -88,7 +88,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
     parser.add_argument("--system", metavar="S", help="the system message of conversations without one")
     parser.add_argument("--media", choices=MEDIA, default="given", help="ask about another example's media, or without "
-                        "any: what is right then was known without looking or listening")
+                        "any: what is right then was known without looking or listening; or with frames at times that "
+                        "do not fit the sound")
     parser.add_argument("--use-audio-in-video", action="store_true", help="hear the videos as well")
     parser.add_argument("--out", metavar="FILE", help="a JSON line per example; if it exists, what it lacks is done")
     parser.add_argument("--say", action="store_true",
@@ -200,6 +201,8 @@ def _answers(arguments: argparse.Namespace, todo: Sequence[Example], listeners: 
 def _prompt(omni: Omni, example: Example, arguments: argparse.Namespace) -> Prompt:
     """Raises OmniError if media are broken, or the context has no room for the replies that are given."""
     prompt = omni.prompt(example.question, arguments.use_audio_in_video)
+    if arguments.media == "mistimed":
+        prompt = mistimed(prompt, line_seed(arguments.seed or 0, example.id))
     for reply in [*_weighed(example), *(example.answer.references[:1] if arguments.say else ())]:
         answered(omni, prompt, reply)
     if "speech" in _needs(example):

@@ -14,7 +14,7 @@ from omni_jax.inference.replies import Reply
 from omni_jax.training.config import Source
 from omni_jax.training.metrics import METRICS
 from tools import evaluate
-from tools._examples import read, sound_of, with_media
+from tools._examples import MISTIMED, mistimed, read, sound_of, with_media
 from tools._results import Results
 
 PICTURE = Path(omni_jax.__file__).parent / "assets" / "samples" / "picture.jpg"
@@ -184,6 +184,23 @@ def test_media_of_others_or_none(run, tmp_path):
     assert swapped["a"][1:] == shown("none")["x"] == ["Hm", {"type": "text", "text": "What?"}]
     with pytest.raises(OmniError, match="id where: has no other example of its kind"):
         run("--media", "swapped")
+
+
+def test_frames_at_other_times(run, omni):
+    """What is heard stays where it was, and so do stills; a video's frames keep their order."""
+    video = {"type": "video", "video": str(PICTURE.with_name("video.mp4")), "resized_height": 56, "resized_width": 56}
+    ask = lambda *content: line([*content, {"type": "text", "text": "When?"}], "Now.", metric="nll")
+    still = {**LOOK[0], "image": str(PICTURE)}
+    prompt = omni.prompt(ask(video, still)["messages"][:1], use_audio_in_video=True)
+    changed = mistimed(prompt, 0)
+    factors = [a.seconds_per_grid / b.seconds_per_grid for a, b in zip(changed.pictures, prompt.pictures, strict=True)
+               if b.seconds_per_grid]
+    assert len(factors) == 1 and 1 / MISTIMED <= factors[0] <= MISTIMED and factors[0] != 1
+    assert changed.clips is prompt.clips and changed.pictures[1].seconds_per_grid == 0
+    lines = [{**ask(each), "kind": kind} for kind, each in (("moving", video), ("still", still))]
+    given, other = (run("--media", media, "--use-audio-in-video", lines=lines)["kinds"]
+                    for media in ("given", "mistimed"))
+    assert given["still"] == other["still"] and given["moving"] != other["moving"]
 
 
 def test_every_line_draws_for_itself():
