@@ -133,7 +133,7 @@ $(SPEECH)/train_pairs.jsonl: | out/smoke/talker_model out/smoke/more/unseen.json
 	$(PAIRS) --manifest out/smoke/more/unseen.jsonl --out $@
 
 $(SPEECH)/held_out_pairs.jsonl: | out/smoke/talker_model
-	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 100 --out $@
+	$(PAIRS) --manifest $(SPEECH)/held_out_digits.jsonl --limit 64 --out $@
 
 out/smoke/data: | .venv/run
 	mkdir -p out/smoke

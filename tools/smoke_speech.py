@@ -1,11 +1,12 @@
 """Makes a small data set of speech to try training on, with flite: digits and short words in phrases of two to five.
 
-Each text is spoken by two voices, a line each: {"messages": [{"role": "user", "content": "Say: three, one four."},
-{"role": "assistant", "content": [{"type": "text", "text": "three, one four."}, {"type": "audio", "audio": "….wav",
-"speaker": "Chelsie"}]}]}. A comma is a pause of 0.25 s. Writes OUT/train.jsonl and OUT/held_out.jsonl, of each also the
-phrases of digits alone and the others (train_digits.jsonl, train_words.jsonl, …), and grammars of the words for the
-recogniser pocketsphinx, OUT/digits.jsgf and OUT/words.jsgf. No held-out phrase is trained on, whatever its commas. The
-same seed gives the same data. flite is Debian's package of that name, under a licence like BSD's.
+Each text is spoken by two voices, a line each: {"messages": [{"role": "system", "content": "Speak."}, {"role": "user",
+"content": "Say: 3, 1 blue."}, {"role": "assistant", "content": [{"type": "text", "text": "3, 1 blue."}, {"type":
+"audio", "audio": "….wav", "speaker": "Chelsie"}]}]}. Digits are figures, for a small Talker that reads letter by letter
+soon loses its place in words. A comma is a pause of 0.25 s. Writes OUT/train.jsonl and OUT/held_out.jsonl, of each
+also the phrases of digits alone and the others (train_digits.jsonl, train_words.jsonl, …), and grammars of the words
+for the recogniser pocketsphinx, OUT/digits.jsgf and OUT/words.jsgf. No held-out phrase is trained on, whatever its
+commas. The same seed gives the same data. flite is Debian's package of that name, under a licence like BSD's.
 
 Example:
   python -m tools.smoke_speech /tmp/speech --train 600 --held-out 60 --seed 0
@@ -13,6 +14,7 @@ Example:
 
 import concurrent.futures
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -27,11 +29,11 @@ from omni_jax.data.audio import decode_sound
 from omni_jax.data.sources import Source
 from omni_jax.errors import OmniError, require
 from omni_jax.training.spoken import trimmed
+from omni_jax.training.texts import DIGITS
 from omni_jax.weights.files import progress_bar, whole_directory
 from tools._cli import parser, run
 from tools._sound import RATE, write_wav
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 WORDS = ("apple", "bird", "black", "blue", "brother", "doctor", "evening", "fish", "garden", "green", "horse", "house",
          "market", "morning", "mother", "mountain", "music", "orange", "paper", "red", "river", "sister", "summer",
          "table", "tree", "water", "white", "window", "winter", "yellow")
@@ -51,7 +53,7 @@ def is_held_out(words: Sequence[str]) -> bool:
 
 
 def phrase(kind: str, held_out: bool, rng: np.random.Generator) -> str:
-    """As in "three, one four."."""
+    """As in "three, one four.", which is how it is said."""
     while True:
         words = rng.choice(KINDS[kind], rng.integers(LENGTHS[0], LENGTHS[1] + 1)).tolist()
         if is_held_out(words) == held_out:
@@ -112,7 +114,9 @@ def write(out: Path, part: str, count: int, kinds: Sequence[str], rng: np.random
 def record(name: str, kind: str, text: str, speaker: str) -> dict[str, Any]:
     """A line of a manifest."""
     sound = {"type": "audio", "audio": f"sounds/{name}.wav", "speaker": speaker}
+    text = re.sub("|".join(DIGITS), lambda found: str(DIGITS.index(found[0])), text)
     return {"id": name, "kind": kind, "messages": [
+        {"role": "system", "content": "Speak."},
         {"role": "user", "content": f"Say: {text}"},
         {"role": "assistant", "content": [{"type": "text", "text": text}, sound]}]}
 

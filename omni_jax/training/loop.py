@@ -94,7 +94,8 @@ class Loop:
                 if ended or saves:
                     self.checkpoints.save(self.state, self.batches.get_state(), self.shard.index)
                 bar.update()
-                bar.set_postfix_str(f"loss {self._last.get('loss', math.nan):.4f}", refresh=False)
+                if "loss" in self._last:  # of the step before
+                    bar.set_postfix_str(f"loss {self._last['loss']:.4f}", refresh=False)
             self.checkpoints.wait()
         return self._last
 

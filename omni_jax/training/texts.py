@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import jiwer
 
 LETTERS = string.ascii_uppercase
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DIGITS = dict(zip(string.digits, DIGITS, strict=True))
 _NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?|(?<![\w.])-?\.\d+"
 
 
@@ -20,10 +22,12 @@ def squad_normal(text: str) -> str:
 
 
 def spoken_normal(text: str) -> str:
-    """What is heard of a text: NFKC, lower case, without punctuation but apostrophes inside words; single spaces."""
+    """What is heard of a text: NFKC, lower case, without punctuation but apostrophes inside words; single spaces. A
+    digit by itself is its English word, for some recognisers write one and some the other."""
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")  # noqa: RUF001
     text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
-    return " ".join("".join(" " if _is_mark(c) else c for c in text).split())
+    words = "".join(" " if _is_mark(c) else c for c in text).split()
+    return " ".join(_DIGITS.get(word, word) for word in words)
 
 
 def _is_mark(character: str) -> bool:

@@ -26,7 +26,7 @@ def beeping(monkeypatch):
 
 
 def texts_of(manifest) -> list[str]:
-    return [line.conversation()[1]["content"][0]["text"] for line in Manifest(Source(str(manifest)))]
+    return [line.conversation()[-1]["content"][0]["text"] for line in Manifest(Source(str(manifest)))]
 
 
 def test_the_manifests(beeping, tmp_path):
@@ -40,7 +40,7 @@ def test_the_manifests(beeping, tmp_path):
     digits = texts_of(tmp_path / "a" / "train_digits.jsonl")
     assert len(digits) == 20 and {*spoken_normal(" ".join(digits)).split()} <= {*smoke_speech.DIGITS}
     for line in Manifest(Source(str(tmp_path / "a" / "train.jsonl"))):
-        user, reply = line.conversation()
+        _, user, reply = line.conversation()
         text, sound = reply["content"]
         assert user["content"] == f"Say: {text['text']}" and sound["speaker"] in smoke_speech.VOICES
         with wave.open(sound["audio"]) as file:
@@ -91,6 +91,6 @@ def test_pocketsphinx_understands_flite(tmp_path):
 
 
 def test_records_are_what_the_manifest_says():
-    assert json.loads(json.dumps(smoke_speech.record("n", "digits", "one two.", "Ethan")))["messages"][1] == {
-        "role": "assistant", "content": [{"type": "text", "text": "one two."},
+    assert json.loads(json.dumps(smoke_speech.record("n", "words", "one, two tree.", "Ethan")))["messages"][-1] == {
+        "role": "assistant", "content": [{"type": "text", "text": "1, 2 tree."},
                                          {"type": "audio", "audio": "sounds/n.wav", "speaker": "Ethan"}]}

@@ -91,6 +91,7 @@ def test_word_errors_are_summed_over_the_corpus():
     assert METRICS["wer"].statistics(answers[0]) == (3, 4) and METRICS["wer"].statistics(answers[1]) == (1, 2)
     assert value("wer", *answers) == pytest.approx(4 / 6)
     assert METRICS["wer"].statistics(said("Don\N{RIGHT SINGLE QUOTATION MARK}t “stop”", "don't stop")) == (0, 2)
+    assert METRICS["wer"].statistics(said("4, six 0 44", "four 6 zero forty four")) == (2, 5)  # digits alone are words
     assert METRICS["wer"].statistics(said("two words", "")) == (2, 0)
     assert METRICS["wer"].statistics(said("", "two words")) == (2, 2)
     assert METRICS["wer"].statistics(said("colour it", "color it", "colour it")) == (0, 2)
