@@ -95,10 +95,10 @@ $(SPEECH)/%_codes.jsonl: | out/smoke/voice_model
 
 # More phrases, for from few the Talker would learn these by heart; and some that it never sees: its mistakes there are
 # those that preference is to correct.
-UNSEEN := 1000
+UNSEEN := 360
 out/smoke/more: | .venv/test
 	mkdir -p out/smoke
-	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 6000 --held-out 2 --seed 1
+	$(BIN)/python -m tools.smoke_speech $@ --kind digits --train 5360 --held-out 2 --seed 1
 
 out/smoke/more/seen.jsonl: | out/smoke/more
 	head -n -$(UNSEEN) out/smoke/more/train.jsonl > $@
