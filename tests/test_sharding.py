@@ -277,7 +277,7 @@ def spoken(tmp_path_factory):
     return of
 
 
-QUICK = {"7b": ((1, 1, 8), (1, 2, 4)), "3b": ((2, 2, 2),)}
+QUICK = {"7b": ((1, 2, 4),), "3b": ((2, 2, 2),)}
 
 
 @pytest.mark.parametrize("size, split", [

@@ -66,24 +66,19 @@ def test_whole_solve_is_the_references(length):
     seeds = np.zeros(1, np.uint32)
     our_mel = token2wav.whole_mel(synthesizer(), [voice()], [codes], seeds, [noise])[0, :2 * length]
     our_wave = synthesize(codes, "whole", noise=[noise])
+    assert our_wave.shape == wave.shape == (length * CONFIG.samples_per_code,)
     assert np.abs(our_mel - exact_mel).max() < 4 * np.abs(mel - exact_mel).max()
     assert np.abs(our_wave - exact_wave).max() < 4 * np.abs(wave - exact_wave).max()
     assert wave.std() > 0.01
 
 
 def test_with_look_ahead_to_the_end_blocks_are_the_whole():
-    codes = codes_of(100)
+    codes = codes_of(55)
     whole = synthesize(codes, "whole")
-    for sizes in ((1,), (2,), (3, 1, 2)):
-        assert relative(synthesize(codes, schedule=Schedule(sizes, (9,))), whole) < 1e-6
+    for sizes in ((1,), (3, 1, 2)):
+        assert relative(synthesize(codes, schedule=Schedule(sizes, (5,))), whole) < 1e-6
     short = relative(synthesize(codes, schedule=Schedule((1,), (0,))), whole)
     assert short > 1e-4  # else this test could not fail
-
-
-def test_length():
-    for length in LENGTHS:
-        for solve in token2wav.SOLVES:
-            assert synthesize(codes_of(length), solve).shape == (length * CONFIG.samples_per_code,)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -91,6 +86,7 @@ def test_length():
 def test_streamed_is_unstreamed(length, sizes, aheads):
     codes, schedule = codes_of(length), Schedule(sizes, aheads)
     expected = synthesize(codes, schedule=schedule)
+    assert expected.shape == (length * CONFIG.samples_per_code,)
     session = token2wav.begin(synthesizer(), [voice()], np.array([5], np.uint32), schedule)
     sounds, done, rng = [], 0, np.random.default_rng(length)
     while done < length:

@@ -1,0 +1,46 @@
+"""The command that makes a checkpoint small enough to give away."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import omni_jax
+from omni_jax import OmniError
+from omni_jax.config import OmniConfig
+from omni_jax.weights import Tensor, find_speakers, read_tensors
+from tools import pack
+
+ASKED = [{"role": "user", "content": "Which day is it?"}]
+
+
+@pytest.mark.parametrize("name, dtype", [("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)])
+def test_a_whole_checkpoint_in_half_the_bytes(talking_7b, tmp_path, name, dtype):
+    told = pack.main([str(talking_7b), str(tmp_path / "small"), "--dtype", name])
+    config = OmniConfig.load(tmp_path / "small")
+    packed, before = (read_tensors(directory, config) for directory in (tmp_path / "small", talking_7b))
+    assert set(packed) == set(before)
+    assert 2 * told["bytes"] == sum(tensor.nbytes for tensor in before.values())
+    for tensor in before.values():
+        np.testing.assert_array_equal(packed[tensor.name].load(), tensor.load().astype(dtype))
+    assert list(find_speakers(tmp_path / "small")) == list(find_speakers(talking_7b)) == told["speakers"]
+    assert config.to_json()["torch_dtype"] == name
+
+
+def test_the_thinker_alone_answers_as_before(talking_7b, talking, tmp_path):
+    pack.main([str(talking_7b), str(tmp_path / "small"), "--dtype", "float32", "--no-speech"])
+    small = omni_jax.load(tmp_path / "small", mesh="")
+    options = {"max_new_tokens": 8, "return_audio": False}
+    assert small.generate(ASKED, **options).token_ids == talking.generate(ASKED, **options).token_ids
+    with pytest.raises(OmniError, match="has no Talker"):
+        small.generate(ASKED, return_audio=True)
+
+
+def test_what_float16_cannot_hold_is_an_error():
+    huge = Tensor("huge", np.dtype(np.float32), (1,), lambda: np.float32([1e6]))
+    with pytest.raises(OmniError, match=r"huge has values beyond the range of float16"):
+        pack.cast(huge, np.dtype(np.float16)).load()
+
+
+def test_no_directory(tmp_path):
+    with pytest.raises(OmniError, match="is not a directory"):
+        pack.main([str(tmp_path / "nowhere"), str(tmp_path / "out")])
