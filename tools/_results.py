@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omni_jax.errors import OmniError, require
+from tools._examples import check_broken
 
 
 class Results:
@@ -33,6 +35,25 @@ class Results:
         self._file.seek(0, os.SEEK_END)
         if not whole:
             self._write({"settings": settings})
+
+    def complete(self, wanted: Sequence[Any], answer: Callable[[Sequence[Any]], Iterable[dict[str, Any]]], what: str,
+                 broken: dict[str, str], max_broken: float) -> int:
+        """Adds the lines that `answer` gives for those of `wanted`, each with an `id`, that have none yet; then the
+        file is closed. Returns how many those were.
+
+        Lines with an "error" go to `broken` as well, {`what` and id: sentence}. Raises OmniError if that becomes more
+        than a share `max_broken` of all, of those that were broken before too.
+        """
+        todo, count = [each for each in wanted if each.id not in self.lines], len(wanted) + len(broken)
+        try:
+            for line in answer(todo) if todo else ():
+                self.add(line)
+                if "error" in line:
+                    broken[f"{what} {line['id']}"] = line["error"]
+                    check_broken(broken, count, max_broken)
+        finally:
+            self.close()
+        return len(todo)
 
     def add(self, line: dict[str, Any]) -> None:
         if "error" not in line:

@@ -124,18 +124,11 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     examples = with_media(examples, arguments.media)
     listeners = _listeners(arguments, examples)
     results = Results(arguments.out, _settings(arguments))
-    try:
-        todo = [example for example in examples if example.id not in results.lines]
-        for line in _answers(arguments, todo, listeners) if todo else ():
-            results.add(line)
-            if "error" in line:
-                broken[f"id {line['id']}"] = line["error"]
-                check_broken(broken, count, arguments.max_broken)
-    finally:
-        results.close()
+    answer = lambda todo: _answers(arguments, todo, listeners)
+    answered = results.complete(examples, answer, "id", broken, arguments.max_broken)
     kinds = {example.kind for example in examples}
     groups = sorted(filter(None, kinds)) if len(kinds) > 1 else ()
-    return {"examples": count, "answered_now": len(todo), "broken": broken,
+    return {"examples": count, "answered_now": answered, "broken": broken,
             "seconds": round(time.perf_counter() - started, 3), "metrics": _summed_up(results.lines, examples),
             "kinds": {kind: _summed_up(results.lines, [example for example in examples if example.kind == kind])
                       for kind in groups}}

@@ -105,22 +105,14 @@ def make(arguments: argparse.Namespace, listeners: Listeners) -> dict[str, Any]:
     """Reads, says what has not been said yet, writes the pairs and sums up. Raises OmniError."""
     started, progress = time.perf_counter(), f"{arguments.out}.progress"
     jobs, broken = _read(arguments)
-    count = len(jobs) + len(broken)
-    check_broken(broken, count, arguments.max_broken)
+    check_broken(broken, len(jobs) + len(broken), arguments.max_broken)
     results = Results(progress, _settings(arguments))
-    try:
-        todo = [job for job in jobs if job.id not in results.lines]
-        for line in _answers(arguments, todo, listeners) if todo else ():
-            results.add(line)
-            if "error" in line:
-                broken[f"line {line['id']}"] = line["error"]
-                check_broken(broken, count, arguments.max_broken)
-    finally:
-        results.close()
+    answer = lambda todo: _answers(arguments, todo, listeners)
+    made = results.complete(jobs, answer, "line", broken, arguments.max_broken)
     lines = [results.lines[job.id] for job in jobs if job.id in results.lines]
     _write_pairs(Path(arguments.out), lines)
     os.remove(progress)
-    return {"out": arguments.out, **_summed_up(lines), "made_now": len(todo), "broken": broken,
+    return {"out": arguments.out, **_summed_up(lines), "made_now": made, "broken": broken,
             "seconds": round(time.perf_counter() - started, 3)}
 
 
