@@ -74,15 +74,17 @@ def talker(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: 
 def preference(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: SpokenBatch) -> Sums:
     """Direct preference optimization of the Talker over pairs of utterances (paper, section 4.3, stage 2)."""
     heard, positions, _ = _heard(models["thinker"], models["talker"], config, run, batch)
-    speech, likelihoods = batch.speech, []
-    for name in ("talker", "reference"):
-        model = models[name]
-        x = heard + _codes(model, speech)
-        hidden = model.packed(x, positions, speech.segments, run.remat)
-        losses = token_losses(model.codec_head, hidden, speech.targets).loss * speech.weights
-        likelihoods.append(-_by_utterance(losses, speech.segments))
-    pairs = _by_utterance(speech.weights, speech.segments)[:, ::2] > 0
-    return preference_loss(*likelihoods, pairs, run.speech.beta)
+    speech = batch.speech
+
+    def losses(model):
+        hidden = model.packed(heard + _codes(model, speech), positions, speech.segments, run.remat)
+        return token_losses(model.codec_head, hidden, speech.targets).loss * speech.weights
+
+    summed = lambda values: _by_utterance(values, speech.segments)
+    policy, reference = losses(models["talker"]), losses(models["reference"])
+    # Code by code: of two sums over a whole utterance, hundreds of nats each, float32 would round the difference away.
+    gains = summed(reference - policy)
+    return preference_loss(-summed(policy), gains, summed(speech.weights)[:, ::2] > 0, run.speech.beta)
 
 
 def _by_utterance(values: jax.Array, segments: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ def test_loss_and_gradient_are_the_published_ones():
     policy, reference = rng.normal(-200, 15, (2, 2, 6))
     for beta in (0.05, 0.3):
         loss, gradient = published(policy, reference, beta)
-        ours = jax.value_and_grad(lambda p, beta=beta: preference_loss(p, reference, PAIRS, beta)["loss"])
+        ours = jax.value_and_grad(lambda p, beta=beta: preference_loss(p, p - reference, PAIRS, beta)["loss"])
         value, slopes = ours(policy.astype(np.float32))
         np.testing.assert_allclose(value, loss, rtol=1e-5)
         np.testing.assert_allclose(slopes, gradient, rtol=1e-4, atol=1e-7)
@@ -34,7 +34,7 @@ def test_loss_and_gradient_are_the_published_ones():
 
 def test_what_is_told_of_the_pairs():
     policy = np.array([[-5, -9, -9, -5, 0, 0], [-1, -2, 0, 0, 0, 0]], np.float32)
-    told = preference_loss(policy, np.zeros_like(policy), PAIRS, 0.5)
+    told = preference_loss(policy, policy, PAIRS, 0.5)
     assert told["weight"] == 3 and told["preferred"] == 2
     np.testing.assert_allclose(told["margin"], 0.5 * (4 - 4 + 1))
     np.testing.assert_allclose(told["better_log_likelihood"], -5 - 9 - 1)
