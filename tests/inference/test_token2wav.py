@@ -72,13 +72,22 @@ def test_whole_solve_is_the_references(length):
     assert wave.std() > 0.01
 
 
-def test_with_look_ahead_to_the_end_blocks_are_the_whole():
-    codes = codes_of(55)
+@pytest.mark.parametrize("length, schedules", [(55, ((1,), (3, 1, 2))), pytest.param(
+    100, ((1,), (2,), (3, 1, 2)), marks=pytest.mark.slow)])
+def test_with_look_ahead_to_the_end_blocks_are_the_whole(length, schedules):
+    codes = codes_of(length)
     whole = synthesize(codes, "whole")
-    for sizes in ((1,), (3, 1, 2)):
-        assert relative(synthesize(codes, schedule=Schedule(sizes, (5,))), whole) < 1e-6
+    for sizes in schedules:
+        assert relative(synthesize(codes, schedule=Schedule(sizes, (9,))), whole) < 1e-6
     short = relative(synthesize(codes, schedule=Schedule((1,), (0,))), whole)
     assert short > 1e-4  # else this test could not fail
+
+
+@pytest.mark.slow
+def test_length():
+    for length in LENGTHS:
+        for solve in token2wav.SOLVES:
+            assert synthesize(codes_of(length), solve).shape == (length * CONFIG.samples_per_code,)
 
 
 @pytest.mark.parametrize("length", LENGTHS)

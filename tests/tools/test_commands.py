@@ -153,6 +153,16 @@ def test_parity_says_what_is_not_installed(package, monkeypatch, tmp_path):
         parity.main([str(tmp_path)])
 
 
+@pytest.mark.slow
+def test_the_demo_of_a_thinker_alone(checkpoint_7b, tmp_path, capsys):
+    demo.main(["--model", str(checkpoint_7b), "--out", str(tmp_path), "--tokens", "3"])
+    printed = capsys.readouterr().out
+    assert re.search(r"video video.mp4, 448 x 252 pixels, 5.28 s, 10 frames at 1.894 fps: 720 tokens", printed)
+    assert "audio speech.flac, 7.10 s, 710 mel frames: 177 tokens" in printed and "tokens/s" in printed
+    for picture in ("positions.png", "frames.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000
+
+
 def test_the_demo(talking_7b, tmp_path, capsys):
     """Shows what went in, draws it, speaks, and tells machines all of it on standard output alone."""
     with pytest.raises(SystemExit) as exit_:

