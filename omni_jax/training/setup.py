@@ -75,6 +75,7 @@ def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, Abs
         raise OmniError(f"train: {still[0]} must learn with objective {run.objective!r}; add it")
     params, frozen = split(typed(abstract, learns, run.dtype), learns)
     learning(params, [pattern for pattern, _ in run.optimizer.rates], "optimizer.rates")
+    learning(params, run.optimizer.muon, "optimizer.muon")
     graphdefs = {name: graphdef for name, (graphdef, _) in networks.items()}
     return Plan(run, config, graphdefs, objective, make_optimizer(run.optimizer, run.steps)), params, frozen
 
