@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.inference.codec import TABLE
+from omni_jax.models.layers import logits
 from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker, insert
 from omni_jax.models.tmrope import position_ids
@@ -51,6 +52,26 @@ def text(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: Tr
     hidden, _ = thinker_hidden(thinker, config, run, batch)
     targets, weights = shifted(batch)
     return _cross_entropy(token_losses(thinker.head, hidden, targets).sums(weights), run, weights)
+
+
+def words(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> Sums:
+    """Cross-entropy (nats) of the tokens that the assistant says, in any order: guessed by the Thinker's head from
+    nothing but the mean of what the encoders make of the conversation's media. It teaches encoders without weights what
+    things are called, before there is a Thinker to attend to them (Joulin et al., arXiv 1511.02251, section 3)."""
+    thinker, (B, T) = models["thinker"], batch.token_ids.shape
+    most = T // 8 + 1  # conversations of a row, from 1: the chat template alone takes more tokens
+    number = jnp.arange(B)[:, None] * most + batch.segments
+    total, count = jnp.zeros((B * most, thinker.embed.weight.shape[1])), jnp.zeros((B * most, 1))
+    for vectors, destination in _media(thinker, run, batch):
+        at = number.reshape(-1).at[destination.reshape(-1)].get(mode="fill", fill_value=B * most)  # padding: dropped
+        flat = vectors.reshape(-1, vectors.shape[-1]).astype(jnp.float32)
+        total, count = total.at[at].add(flat, mode="drop"), count.at[at].add(1.0, mode="drop")
+    means = (total / jnp.maximum(count, 1)).reshape(B, most, -1)
+    scores = logits(thinker.head, thinker.decoder.norm(means.astype(batch.weights.dtype)))
+    said = jnp.zeros(scores.shape).at[jnp.arange(B)[:, None], batch.segments, batch.token_ids].add(batch.weights)
+    said = jnp.where(count.reshape(B, most, 1) > 0, said, 0)  # nothing where nothing is shown
+    losses = jax.nn.logsumexp(scores, axis=-1, keepdims=True) - scores
+    return {"loss": (said * losses).sum(), "weight": said.sum()}
 
 
 def _cross_entropy(sums: TokenLosses, run: TrainConfig, weights: jax.Array) -> Sums:
@@ -128,15 +149,20 @@ def thinker_hidden(thinker: Thinker, config: OmniConfig, run: TrainConfig,
                    batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
     """The Thinker's final-norm hidden vectors [B, T, D] of packed rows, and its rotary ids [3, B, T]."""
     x = constrain(thinker.embed(batch.token_ids), "batch", None, None)
-    for blocks in batch.audio:
-        x = insert(x, thinker.audio(blocks.mel, blocks.frames, remat=run.remat), blocks.destination)
-    for windows in batch.vision:
-        x = insert(x, thinker.vision(windows.pixels, windows.cells, remat=run.remat), windows.destination)
+    for vectors, destination in _media(thinker, run, batch):
+        x = insert(x, vectors, destination)
     lengths = (batch.segments > 0).sum(-1)
     positions, _ = position_ids(config.thinker_config, batch.token_ids, lengths, batch.vision_grid,
                                 batch.seconds_per_grid, jnp.zeros_like(lengths), batch.segments)
     x = thinker.decoder.packed(constrain(x, "batch", None, None), positions, batch.segments, remat=run.remat)
     return x, positions
+
+
+def _media(thinker: Thinker, run: TrainConfig, batch: TrainBatch) -> list[tuple[jax.Array, jax.Array]]:
+    """What the encoders make of each group of media [..., D], and its destinations [...]."""
+    heard = [(thinker.audio(each.mel, each.frames, remat=run.remat), each.destination) for each in batch.audio]
+    seen = [(thinker.vision(each.pixels, each.cells, remat=run.remat), each.destination) for each in batch.vision]
+    return heard + seen
 
 
 def shifted(batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
@@ -148,6 +174,7 @@ def shifted(batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
 
 OBJECTIVES = {
     "text": Objective(("thinker",), text),
+    "words": Objective(("thinker",), words),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
     "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check, (TABLE,),

@@ -1,7 +1,9 @@
 """What the makers of examples share: their randomness, what is held out, and the processes that write them."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -19,7 +21,8 @@ TRAIN, HELD_OUT = "train", "held_out"
 HELD_OUT_SHARE = 5  # one combination in so many
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six")
 Record = dict[str, Any]
-Make = Callable[[np.random.Generator, str, str, Path], Record]  # (rng, part, id, folder) -> a line of the manifest
+# (rng, part, id, folder) -> a line for each manifest that has one of this example: of the part itself (""), and others.
+Make = Callable[[np.random.Generator, str, str, Path], dict[str, Record]]
 
 _call: Callable[[Any], Any] | None = None  # of a worker process
 
@@ -44,9 +47,10 @@ def pick(rng: np.random.Generator, values: Any) -> Any:
 
 
 def conversation(name: str, kind: str, style: str | None, shown: list[Record], question: str, answer: str) -> Record:
-    """A line of a manifest. `shown`: the items of the content before the question."""
+    """A line of a manifest. `shown`: the items of the content before the question, which may be empty."""
+    asked = [{"type": "text", "text": question}] if question else []
     return {"id": name, "kind": kind, **({"style": style} if style else {}), "messages": [
-        {"role": "user", "content": [*shown, {"type": "text", "text": question}]},
+        {"role": "user", "content": [*shown, *asked]},
         {"role": "assistant", "content": as_sentence(answer)}]}
 
 
@@ -56,7 +60,8 @@ def as_sentence(text: str) -> str:
 
 
 def write_all(out: Path, make: Make, subfolder: str, counts: dict[str, int], seed: int, workers: int) -> Record:
-    """The examples of all parts (part -> how many) and OUT/{part}.jsonl; media go to OUT/`subfolder`.
+    """The examples of all parts (part -> how many): OUT/{part}.jsonl, and OUT/{other}_{part}.jsonl of other lines about
+    them; media go to OUT/`subfolder`.
 
     An example's randomness hangs on the seed, its part and its place alone. Returns what there is, by part and kind.
     """
@@ -67,11 +72,13 @@ def write_all(out: Path, make: Make, subfolder: str, counts: dict[str, int], see
         for number, (part, count) in enumerate(counts.items()):
             tasks = [((seed, number, i), part, f"{part}-{i:05d}", folder) for i in range(count)]
             kinds: Counter[str] = Counter()
-            bar = progress_bar(count, f"{out.name}, {part}", True, "")
-            with bar, (folder / f"{part}.jsonl").open("w") as manifest:
-                for record in spread(Seeded(make), tasks, workers):
-                    manifest.write(json.dumps(record) + "\n")
-                    kinds[record["kind"]] += 1
+            with contextlib.ExitStack() as stack:
+                bar = stack.enter_context(progress_bar(count, f"{out.name}, {part}", True, ""))
+                file = functools.cache(lambda name: stack.enter_context((folder / f"{name}.jsonl").open("w")))
+                for lines in spread(Seeded(make), tasks, workers):
+                    for other, line in lines.items():
+                        file(f"{other}_{part}" if other else part).write(json.dumps(line) + "\n")
+                    kinds[lines[""]["kind"]] += 1
                     bar.update()
             told[part] = dict(sorted(kinds.items()))
         told["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -84,7 +91,7 @@ class Seeded:
 
     make: Make
 
-    def __call__(self, task: tuple[tuple[int, ...], str, str, Path]) -> Record:
+    def __call__(self, task: tuple[tuple[int, ...], str, str, Path]) -> dict[str, Record]:
         key, part, name, folder = task
         return self.make(np.random.default_rng(np.random.SeedSequence(key)), part, name, folder)
 

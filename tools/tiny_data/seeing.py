@@ -7,6 +7,7 @@ third style, of which names are asked, and one in five combinations of a thing a
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -51,36 +52,48 @@ ASKED_BLIND = (*NAME[2:], COLOUR[2], *COUNT[2:], *PLACE, "What colour {verb} the
 
 
 def write(out: Path, drawings: Drawings, train: int, held_out: int, seed: int = 0, workers: int = 2) -> Record:
-    """OUT/train.jsonl and OUT/held_out.jsonl with OUT/pictures; returns their counts by kind, bytes, seconds and the
-    baseline `nearest`, by colours and by grey pixels. The same seed writes the same files,
-    with any number of workers."""
+    """OUT/train.jsonl and OUT/held_out.jsonl with OUT/pictures, and captions_*.jsonl, in which the same pictures are
+    described; returns counts by kind, bytes, seconds and the baseline `nearest`, by colours and by grey pixels. The
+    same seed writes the same files, with any number of workers."""
     told = write_all(Path(out), Seeing(drawings), "pictures", {TRAIN: train, HELD_OUT: held_out}, seed, workers)
     return {**told, "nearest": round(nearest(drawings), 4), "nearest_grey": round(nearest(drawings, coloured=False), 4)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Seeing:
-    """Makes one example: its picture in `folder`, and its line of the manifest."""
+    """Makes one example: its picture in `folder`, and its lines of the manifests."""
 
     drawings: Drawings
 
-    def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> Record:
+    def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> dict[str, Record]:
         kinds, shares = zip(*SHARES[part].items(), strict=True)
         kind = kinds[rng.choice(len(kinds), p=shares)]
         style = self._style(rng, part, kind)
-        image, question, answer = MAKERS[kind](Hand(rng, self.drawings, part, style))
+        image, question, answer, caption = MAKERS[kind](Hand(rng, self.drawings, part, style))
         shown = []
         if image is not None:
             path = f"pictures/{name}.jpg"
             photograph(rng, image, folder / path)
             shown = [{"type": "image", "image": path}]
-        return conversation(name, kind, style if shown else None, shown, question, answer)
+        if image is None:
+            return {"": conversation(name, kind, None, [], question, answer)}
+        return {"": conversation(name, kind, style, shown, question, answer),
+                "captions": conversation(name, kind, style, shown, "", caption)}
 
     @staticmethod
     def _style(rng: np.random.Generator, part: str, kind: str) -> str:
         """Held-out names are all in the unseen style, a third of the other kinds is."""
         unseen = part == HELD_OUT and (kind == "name" or rng.random() < 1 / 3)
         return UNSEEN if unseen else pick(rng, STYLES)
+
+
+class Shown(NamedTuple):
+    """caption: all that is asked of pictures of its kind, in words."""
+
+    image: Image.Image | None
+    question: str
+    answer: str
+    caption: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,32 +137,33 @@ class Hand:
         return background(self.rng, images)
 
 
-def name(hand: Hand) -> tuple[Image.Image, str, str]:
+def name(hand: Hand) -> Shown:
     """One thing, large or smaller, anywhere; in training at any angle now and then."""
     thing = pick(hand.rng, EVERY)
     turn = 180.0 if hand.part == TRAIN and hand.rng.random() < 0.1 else 25.0
     image = hand.sketch(thing, (0.45, 1.0), turn)
     page = compose(hand.page([image]), [(image, tuple(hand.rng.random(2)))])
-    return page, hand.say(NAME), thing.phrase
+    return Shown(page, hand.say(NAME), thing.phrase, thing.phrase)
 
 
-def colour(hand: Hand) -> tuple[Image.Image, str, str]:
+def colour(hand: Hand) -> Shown:
     """One thing in a colour; or two in two colours, and the question tells which is meant."""
     thing, named = hand.choose("colour", EVERY, tuple(COLOURS))
     image = recolour(hand.sketch(thing, (0.35, 0.9), colours=False), named)
     if hand.rng.random() < 0.7:
         page = compose(hand.page([image]), [(image, tuple(hand.rng.random(2)))])
-        return page, hand.say(COLOUR, thing), named
+        return Shown(page, hand.say(COLOUR, thing), named, f"{named} {thing.name}")
     while True:
         other, second = hand.choose("colour", EVERY, tuple(COLOURS))
         if other != thing and second != named:
             break
     images = [image, recolour(hand.sketch(other, (0.35, 0.45), colours=False), second)]
     images[0].thumbnail((0.45 * FRAME, 0.45 * FRAME))
-    return compose(hand.page(images), _row(hand, images)), hand.say(COLOUR[2:], thing), named
+    page = compose(hand.page(images), _row(hand, images))
+    return Shown(page, hand.say(COLOUR[2:], thing), named, f"{named} {thing.name} and {second} {other.name}")
 
 
-def count(hand: Hand) -> tuple[Image.Image, str, str]:
+def count(hand: Hand) -> Shown:
     """One to six of the same, apart from one another. Their size tells little of their number."""
     thing, number = hand.choose("count", COUNTED, range(1, 7))
     drawing = hand.vary(hand.drawings.any_of(thing, hand.style, hand.rng))
@@ -158,15 +172,17 @@ def count(hand: Hand) -> tuple[Image.Image, str, str]:
         images = [place(drawing, size * hand.rng.uniform(0.9, 1.1), hand.rng.uniform(-20, 20), hand.rng.random() < 0.5)
                   for _ in range(number)]
         placed, size = scatter(hand.rng, images), 0.95 * size
-    return compose(hand.page(images), placed), hand.say(COUNT, thing), NUMBERS[number]
+    counted = f"{NUMBERS[number]} {thing.name if number == 1 else thing.plural}"
+    return Shown(compose(hand.page(images), placed), hand.say(COUNT, thing), NUMBERS[number], counted)
 
 
-def position(hand: Hand) -> tuple[Image.Image, str, str]:
+def position(hand: Hand) -> Shown:
     """Where one thing is, alone or with a second one; or what the second is that lies beside it or at a side."""
     if hand.rng.random() < 0.5:
         thing, where = hand.choose("position", EVERY, tuple(PLACES))
         image = hand.sketch(thing, (0.3, 0.45))
-        return compose(hand.page([image]), [(image, _near(hand, where))]), hand.say(PLACE, thing), at(where)
+        page = compose(hand.page([image]), [(image, _near(hand, where))])
+        return Shown(page, hand.say(PLACE, thing), at(where), f"{thing.phrase} {at(where)}")
     pair = pick(hand.rng, tuple(PAIRS))
     (first, _), (second, _) = (hand.choose("position", EVERY, (where,)) for where in pair)
     while second == first:
@@ -175,15 +191,15 @@ def position(hand: Hand) -> tuple[Image.Image, str, str]:
     page = compose(hand.page(images), [(image, _near(hand, where)) for image, where in zip(images, pair, strict=True)])
     asked = hand.rng.integers(2)  # which of the two the answer is about
     thing, other = (first, second) if asked == 0 else (second, first)
-    chance = hand.rng.random()
+    chance, caption = hand.rng.random(), f"{first.phrase} {PAIRS[pair][0]} {second.phrase}"
     if chance < 0.4:
-        return page, hand.say(BESIDE, other, relation=PAIRS[pair][asked]), thing.phrase
+        return Shown(page, hand.say(BESIDE, other, relation=PAIRS[pair][asked]), thing.phrase, caption)
     if chance < 0.7:
-        return page, hand.say(AT_SIDE, place=at(pair[asked])), thing.phrase
-    return page, hand.say(PLACE, thing), at(pair[asked])
+        return Shown(page, hand.say(AT_SIDE, place=at(pair[asked])), thing.phrase, caption)
+    return Shown(page, hand.say(PLACE, thing), at(pair[asked]), caption)
 
 
-def several(hand: Hand) -> tuple[Image.Image, str, str]:
+def several(hand: Hand) -> Shown:
     """Two or three things in a row, named from left to right."""
     number = 2 if hand.rng.random() < 0.7 else 3
     while True:
@@ -193,18 +209,18 @@ def several(hand: Hand) -> tuple[Image.Image, str, str]:
     images = [hand.sketch(thing, (0.75 / number, 0.95 / number), turn=12.0) for thing in things]
     phrases = [thing.phrase for thing in things]
     answer = f"{', '.join(phrases[:-1])} and {phrases[-1]}"
-    return compose(hand.page(images), _row(hand, images)), hand.say(SEVERAL), answer
+    return Shown(compose(hand.page(images), _row(hand, images)), hand.say(SEVERAL), answer, answer)
 
 
-def nothing(hand: Hand) -> tuple[None, str, str]:
+def nothing(hand: Hand) -> Shown:
     """A question about a picture that nobody has shown."""
     thing, phrasing = hand.choose("nothing", EVERY, ASKED_BLIND)
     # What names no thing is asked in both parts.
     phrasing = pick(hand.rng, NAME + COLOUR[:2] + COUNT[:2]) if hand.rng.random() < 0.3 else phrasing
-    return None, hand.say((phrasing,), thing), "I see no picture."
+    return Shown(None, hand.say((phrasing,), thing), "I see no picture.", "")
 
 
-MAKERS: dict[str, Callable] = {"name": name, "colour": colour, "count": count, "position": position,
+MAKERS: dict[str, Callable[[Hand], Shown]] = {"name": name, "colour": colour, "count": count, "position": position,
                                "several": several, "nothing": nothing}
 
 

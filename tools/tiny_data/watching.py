@@ -74,7 +74,7 @@ class Watching:
 
     drawings: Drawings
 
-    def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> Record:
+    def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> dict[str, Record]:
         kinds, shares = zip(*SHARES.items(), strict=True)
         kind = kinds[rng.choice(len(kinds), p=shares)]
         style = UNSEEN if part == HELD_OUT and rng.random() < 1 / 3 else pick(rng, STYLES)
@@ -82,7 +82,7 @@ class Watching:
         path = f"videos/{name}.mp4"
         encode(folder / path, film(rng, self.drawings, style, clip), waveform)
         shown = [{"type": "video", "video": path, "fps": FRAME_RATE, "resized_height": FRAME, "resized_width": FRAME}]
-        return conversation(name, kind, style, shown, *ask(rng, kind, clip))
+        return {"": conversation(name, kind, style, shown, *ask(rng, kind, clip))}
 
 
 def plan(rng: np.random.Generator, part: str, kind: str) -> tuple[Clip, np.ndarray]:
