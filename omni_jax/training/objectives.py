@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError
 from omni_jax.inference.codec import TABLE
-from omni_jax.models.layers import logits
 from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker, insert
 from omni_jax.models.tmrope import position_ids
@@ -54,24 +53,37 @@ def text(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: Tr
     return _cross_entropy(token_losses(thinker.head, hidden, targets).sums(weights), run, weights)
 
 
-def words(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> Sums:
-    """Cross-entropy (nats) of the tokens that the assistant says, in any order: guessed by the Thinker's head from
-    nothing but the mean of what the encoders make of the conversation's media. It teaches encoders without weights what
-    things are called, before there is a Thinker to attend to them (Joulin et al., arXiv 1511.02251, section 3)."""
-    thinker, (B, T) = models["thinker"], batch.token_ids.shape
+def contrast(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> Sums:
+    """CLIP's cross-entropy (nats; arXiv 2103.00020, section 2.3) of which answer of the micro-batch belongs to which
+    media, and the other way round. It teaches encoders without weights what things are called, before a Thinker can
+    attend to them.
+
+    Media and an answer fit by the sum of the answer's tokens' logits, which the Thinker's head gives to nothing but the
+    mean of what the encoders make of the media. Answers of the same tokens are one answer."""
+    thinker, tokens, (B, T) = models["thinker"], batch.token_ids, batch.token_ids.shape
     most = T // 8 + 1  # conversations of a row, from 1: the chat template alone takes more tokens
-    number = jnp.arange(B)[:, None] * most + batch.segments
-    total, count = jnp.zeros((B * most, thinker.embed.weight.shape[1])), jnp.zeros((B * most, 1))
+    number = (jnp.arange(B)[:, None] * most + batch.segments).reshape(-1)
+    summed = lambda values, at: jnp.zeros((B * most, *values.shape[1:]), values.dtype).at[at].add(values, mode="drop")
+    total, count = 0, 0
     for vectors, destination in _media(thinker, run, batch):
-        at = number.reshape(-1).at[destination.reshape(-1)].get(mode="fill", fill_value=B * most)  # padding: dropped
-        flat = vectors.reshape(-1, vectors.shape[-1]).astype(jnp.float32)
-        total, count = total.at[at].add(flat, mode="drop"), count.at[at].add(1.0, mode="drop")
-    means = (total / jnp.maximum(count, 1)).reshape(B, most, -1)
-    scores = logits(thinker.head, thinker.decoder.norm(means.astype(batch.weights.dtype)))
-    said = jnp.zeros(scores.shape).at[jnp.arange(B)[:, None], batch.segments, batch.token_ids].add(batch.weights)
-    said = jnp.where(count.reshape(B, most, 1) > 0, said, 0)  # nothing where nothing is shown
-    losses = jax.nn.logsumexp(scores, axis=-1, keepdims=True) - scores
-    return {"loss": (said * losses).sum(), "weight": said.sum()}
+        at = number.at[destination.reshape(-1)].get(mode="fill", fill_value=B * most)  # padding: dropped
+        total += summed(vectors.reshape(-1, vectors.shape[-1]).astype(jnp.float32), at)
+        count += summed(jnp.ones(at.shape), at)
+    learnt = (batch.weights > 0).reshape(-1)
+    said = jnp.where(learnt[:, None], thinker.head.weight[tokens.reshape(-1)], 0)
+    seen = thinker.decoder.norm((total / jnp.maximum(count, 1)[:, None]).astype(said.dtype))
+    scores = jnp.matmul(seen, summed(said, number).T, preferred_element_type=jnp.float32)
+    # An answer's key: a sum of its tokens' hashes, which wraps around.
+    mixed = tokens.reshape(-1).astype(jnp.uint32) * jnp.uint32(2654435761)
+    key = summed(jnp.where(learnt, mixed ^ (mixed >> 15), 0), number)
+    given = (count > 0) & (summed(learnt.astype(jnp.float32), number) > 0)
+    among = given[:, None] & given
+    same = among & (key[:, None] == key)
+    of = lambda where, axis: jax.nn.logsumexp(scores, axis=axis, where=where)
+    losses = sum(of(among, axis) - of(same, axis) for axis in (0, 1)) / 2
+    right = jnp.take_along_axis(same, jnp.where(among, scores, -jnp.inf).argmax(1)[:, None], 1)[:, 0]
+    picked = lambda values: jnp.where(given, values, 0).sum()
+    return {"loss": picked(losses), "accuracy": picked(right.astype(jnp.float32)), "weight": picked(1.0)}
 
 
 def _cross_entropy(sums: TokenLosses, run: TrainConfig, weights: jax.Array) -> Sums:
@@ -174,7 +186,7 @@ def shifted(batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
 
 OBJECTIVES = {
     "text": Objective(("thinker",), text),
-    "words": Objective(("thinker",), words),
+    "contrast": Objective(("thinker",), contrast),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
     "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check, (TABLE,),

