@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> dict:
 
     started = time.perf_counter()
     last = train(config, arguments.workdir, progress=True)
+    if last["step"] < config.steps:  # an error, so that nothing is made of a run that has not ended
+        raise OmniError(f"{arguments.workdir}: was asked to stop after {last['step']:.0f} of {config.steps} steps, and "
+                        "is saved; the same command goes on")
     return {"workdir": str(arguments.workdir), **last,
             "seconds_in_all": round(time.perf_counter() - started, 1)}
 

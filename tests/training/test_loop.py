@@ -56,11 +56,11 @@ def whole(run, tmp_path_factory):
 def test_killed_and_started_again_it_is_the_same_run(run, whole, tmp_path):
     """Once killed at once, once asked to end; both at a random step."""
     workdir, run = tmp_path / "run", changed(run, steps=8)
-    for number, steps in ((signal.SIGKILL, (1, 4)), (signal.SIGTERM, (4, 7))):
+    for number, steps, status in ((signal.SIGKILL, (1, 4), -signal.SIGKILL), (signal.SIGTERM, (4, 7), 1)):
         process = start(run, workdir, tmp_path)
         until(process, workdir, random.randint(*steps))
         process.send_signal(number)
-        process.wait()
+        assert process.wait() == status  # so that a script does not go on with half a run
     assert start(run, workdir, tmp_path).wait() == 0
     assert computed(workdir) == computed(whole) and len(computed(whole)) == 8
     ours, theirs = read_trained(workdir)[2], read_trained(whole)[2]
