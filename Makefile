@@ -8,7 +8,7 @@ QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passe
 
 # What was made on the way is kept.
 .SECONDARY:
-.PHONY: run test test-slow test-full-size lint parity bench train-smoke voice-smoke clean
+.PHONY: run test test-slow test-full-size lint parity bench train-smoke voice-smoke tiny clean
 
 run: .venv/run  ## a random checkpoint reads, looks, listens, watches and speaks; see out/
 	$(BIN)/python -m tools.demo --out out
@@ -143,7 +143,13 @@ out/smoke/model: | .venv/run
 	mkdir -p out/smoke
 	$(BIN)/python -m tools.random_checkpoint configs/smoke.json out/smoke/model --gain 0.8 --dtype float32
 
-# omni-tiny, which is on its way: the data that it learns from, the random model that it starts as, and its stages.
+# omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
+# that come with the package: what has been learnt so far, in half the bytes.
+tiny: out/tiny/see_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+	rm -rf out/tiny/packed
+	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --no-speech
+	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
+
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
 
@@ -158,6 +164,8 @@ out/tiny/%_model: | out/tiny/data/seeing out/tiny/model
 	$(BIN)/python -m tools.train configs/$*_tiny.py --workdir out/tiny/$*
 	$(BIN)/python -m tools.export out/tiny/$* $@
 
+out/tiny/language_model: | out/tiny/contrast_model
+out/tiny/see_model: | out/tiny/language_model
 out/tiny/perceive_model: | out/tiny/see_model out/tiny/data/watching out/tiny/data/hearing
 
 # Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
