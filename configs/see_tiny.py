@@ -6,4 +6,4 @@
 from configs.tiny_stages import SEEN, SEEN_MEDIA, tiny
 
 config = tiny("language_model", SEEN, SEEN_MEDIA, length=336, batch_size=12, steps=700,
-              **{"optimizer.learning_rate": 5e-4})
+              **{"optimizer.rates": (("thinker/vision/*", 0.3),)})
