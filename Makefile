@@ -149,6 +149,7 @@ tiny: out/tiny/see_model  ## trains omni-tiny anew and puts it in the place of t
 	rm -rf out/tiny/packed
 	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --no-speech
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
+	for stage in contrast language see; do cp out/tiny/$$stage/curves.png omni_jax/assets/omni-tiny/$$stage.png; done
 
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"

@@ -1,10 +1,12 @@
-"""Shows the whole way in and out: a small random checkpoint reads, looks, listens, watches, answers and speaks.
+"""Shows the whole way in and out: omni-tiny tells what it sees; a random checkpoint also listens, watches and speaks.
 
     python -m tools.demo --out out
 
-Writes OUT/random (the checkpoint), OUT/positions.png (TMRoPE's three rows over a video with its sound) and
-OUT/frames.png (what the vision tower saw of it) and OUT/reply.wav (streamed), and prints what went in, how fast, and
-the text. The weights are random, so text and sound mean nothing; everything around them is real.
+omni-tiny, the small trained model that comes with the package, is asked about a drawing. It cannot hear or speak yet,
+so a random checkpoint of the whole architecture shows the rest. Writes OUT/random (that checkpoint), OUT/positions.png
+(TMRoPE's three rows over a video with its sound), OUT/frames.png (what the vision tower saw of it) and OUT/reply.wav
+(streamed), and prints what went in, how fast, and the text. Its weights are random, so its text and sound mean nothing;
+everything around them is real.
 """
 
 import contextlib
@@ -27,7 +29,10 @@ from tools import _cli, random_checkpoint
 from tools._sound import RATE, sink
 
 ROOT = Path(__file__).parent.parent
+TINY = "omni-tiny"
 SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
+QUESTIONS = {"butterfly.jpg": ("What do you see?",), "drawing.jpg": ("Where is the taxi?", "What colour is the taxi?"),
+             None: ("What do you see?",)}  # by the sample that is shown
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 
@@ -44,6 +49,28 @@ def conversations() -> dict[str, tuple[list[dict[str, Any]], bool]]:
         "speech": (ask(speech, {"type": "text", "text": "What does he say?"}), False),
         "all at once": (ask(picture, speech, video, {"type": "text", "text": "What have these in common?"}), False),
     }
+
+
+def ask(omni: omni_jax.Omni) -> dict[str, Any]:
+    """Streams the answers to QUESTIONS."""
+    asked = [(sample, question) for sample, questions in QUESTIONS.items() for question in questions]
+    list(omni.stream(_question(*asked[0])))  # compiles
+    results = {}
+    for sample, question in asked:
+        title, text, started = f"{sample or 'no picture'}: {question}", "", time.perf_counter()
+        print(f"  {title} ", end="")
+        for chunk in omni.stream(_question(sample, question)):
+            print(chunk.text, end="", flush=True)
+            text += chunk.text
+        seconds = time.perf_counter() - started
+        print(f" ({1e3 * seconds:.0f} ms)")
+        results[title] = {"text": text, "seconds": seconds}
+    return results
+
+
+def _question(sample: str | None, question: str) -> list[dict[str, Any]]:
+    shown = [{"type": "image", "image": str(SAMPLES / sample)}] if sample else []
+    return [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
 
 
 def describe(prompt: Prompt) -> list[str]:
@@ -149,17 +176,23 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     return results if arguments.json else None
 
 
+def load(model: str | Path) -> omni_jax.Omni:
+    started = time.perf_counter()
+    omni = omni_jax.load(model)
+    print(f"{model} loaded in {time.perf_counter() - started:.2f} s")
+    return omni
+
+
 def run(out: Path, given: str | None, tokens: int) -> dict[str, Any]:
     """The demonstration with the checkpoint `given`, or with a random one; prints as it goes. Returns what it shows."""
     model = Path(given or out / "random")
     if not given and not model.is_dir():
         random_checkpoint.main([str(ROOT / "configs" / "tiny.json"), str(model)])
-    if not given:
-        print("The weights of this checkpoint are RANDOM: it shows the way from media to text, not answers.")
-    started = time.perf_counter()
-    omni = omni_jax.load(model)
-    print(f"{model} loaded in {time.perf_counter() - started:.2f} s")
     results = {}
+    if not given:
+        results[TINY] = ask(load(TINY))
+        print("\nThe weights of the next checkpoint are RANDOM: it shows the way from media to text, not answers.")
+    omni = load(model)
     for name, (conversation, use_audio) in conversations().items():
         results[name] = show(omni, name, conversation, use_audio, tokens)
     conversation, use_audio = conversations()["a video with its sound"]

@@ -21,11 +21,12 @@ from omni_jax.inference.voices import Voices
 from omni_jax.weights import find_speakers, load_params
 
 GENERATION_CONFIG = "generation_config.json"
+ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: bool = True,
          progress: bool = False) -> Omni:
-    """Loads a Hugging Face directory or one written by `tools/convert.py`.
+    """Loads a Hugging Face directory, one written by `tools/convert.py`, or "omni-tiny", which comes with the package.
 
     mesh: "data=1,fsdp=1,model=4" or a jax Mesh; None is `sharding.default_mesh`. dtype: of weights and activations;
     None is bfloat16 on accelerators and float32 on a CPU (Token2Wav is float32 always). speech: False leaves the
@@ -59,9 +60,11 @@ def load_voices(path: str | os.PathLike, mesh: Any = None, progress: bool = Fals
 
 
 def _directory(path: str | os.PathLike) -> Path:
-    """A checkpoint's, which is about to be loaded."""
+    """A checkpoint's, which is about to be loaded; of a directory and a bundled model of one name, the directory."""
     directory = Path(path)
-    require(directory.is_dir(), str(directory), "is not a directory; give a checkpoint's directory")
+    if not directory.exists() and directory.name == os.fspath(path) and (ASSETS / directory / "config.json").is_file():
+        directory = ASSETS / directory
+    require(directory.is_dir(), str(directory), "is not a directory; give a checkpoint's directory, or omni-tiny")
     keep_compiled_programs()
     return directory
 

@@ -73,7 +73,8 @@ def test_accumulated_equals_one_large_batch(speech, objective):
     equal(other_params, params, 1e-5)
 
 
-@pytest.mark.parametrize("objective", [pytest.param("talker", marks=pytest.mark.slow), "preference"])
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["talker", "preference"])
 def test_the_talker_learns(speech, objective):
     """The likelihood of codes rises; so does the margin of the better ones."""
     run = changed(speech_run(objective, *speech), optimizer=OptimizerConfig(learning_rate=3e-3, schedule="constant"))

@@ -1,0 +1,91 @@
+"""The model that comes with the package: what it answers, and that transformers gives the same answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import omni_jax
+from omni_jax import OmniError
+from omni_jax.inference import loading
+
+SAMPLES = Path(__file__).parents[2] / "omni_jax" / "assets" / "samples"
+MOST_BYTES = 40_000_000
+ANSWERS = {
+    ("butterfly", "What do you see?"): "A butterfly.",
+    ("butterfly", "What is it?"): "A butterfly.",
+    ("drawing", "Where is the taxi?"): "On the right.",
+    ("drawing", "What colour is the taxi?"): "Yellow.",
+}
+OPTIONS = {"max_new_tokens": 24, "return_audio": False}
+
+
+def asked(question, *pictures):
+    content = [*({"type": "image", "image": picture} for picture in pictures), {"type": "text", "text": question}]
+    return [{"role": "user", "content": content}]
+
+
+def sample(name):
+    return Image.open(SAMPLES / f"{name}.jpg").convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return omni_jax.load("omni-tiny", mesh="")
+
+
+@pytest.mark.parametrize("name, question", ANSWERS)
+def test_it_sees(tiny, name, question):
+    assert tiny.generate(asked(question, sample(name)), **OPTIONS).text == ANSWERS[name, question]
+
+
+def test_what_it_sees_is_in_the_picture(tiny):
+    """Mirrored, the taxi is on the left; without a picture there is nothing to see."""
+    mirrored = sample("drawing").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    assert tiny.generate(asked("Where is the taxi?", mirrored), **OPTIONS).text == "On the left."
+    assert tiny.generate(asked("What do you see?"), **OPTIONS).text == "I see no picture."
+
+
+def test_it_is_small_and_alone_of_its_name(tmp_path, monkeypatch):
+    files = [path for path in (loading.ASSETS / "omni-tiny").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+    assert {"README.md", "NOTICE", "config.json", "model.safetensors"} <= {path.name for path in files}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "omni-tiny").mkdir()  # a directory of that name is what its user means
+    with pytest.raises(OmniError, match=r"omni-tiny/config.json: cannot be read"):
+        omni_jax.load("omni-tiny")
+    with pytest.raises(OmniError, match="give a checkpoint's directory, or omni-tiny"):
+        omni_jax.load("omni-tinier")
+
+
+def prompts():
+    """More than twenty, of every kind that it has learnt."""
+    questions = ("What do you see?", "Where is the taxi?", "What colour is the taxi?", "How many are there?")
+    for picture in map(sample, ("butterfly", "drawing")):
+        shown = (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), picture.resize((201, 305)))
+        yield from (asked(question, each) for question in questions for each in shown)
+    white = Image.new("RGB", (112, 112), "white")
+    yield from (asked(question, white) for question in ("What is it?", "How many do you see?"))
+    yield from (asked(question) for question in ("What is it?", "What colour is it?", "Where is the cat?"))
+    yield asked("What is it?", str(SAMPLES / "picture.jpg"))
+
+
+def test_transformers_gives_the_same_answers(tiny):
+    pytest.importorskip("torch")
+    from tools import parity
+
+    reference = parity.reference_model(loading.ASSETS / "omni-tiny")
+    network, given = tiny.network, list(prompts())
+    assert len(given) >= 20
+    answers = set()
+    for conversation in given:
+        prompt = tiny.prompt(conversation)
+        inputs = parity.reference_inputs(network.config, [prompt], False)
+        theirs = reference.generate(**inputs, max_new_tokens=24, do_sample=False, repetition_penalty=1.0,
+                                    eos_token_id=list(network.ends))[0, len(prompt.token_ids):].tolist()
+        theirs = theirs[:-1] if theirs[-1] in network.ends else theirs
+        ours = tiny.generate(conversation, **OPTIONS)
+        assert list(ours.token_ids) == theirs, tiny.processor.tokenizer.decode(np.array(theirs))
+        answers.add(ours.text)
+    assert len(answers) > 5
