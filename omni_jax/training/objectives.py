@@ -1,6 +1,7 @@
 """What a run minimises: each objective is a pure function from networks and a batch to sums over what it weighs.
 
-The step divides the sums by the summed weights of all its micro-batches, so that accumulating equals one large batch.
+The step divides the sums by the summed weights of all its micro-batches, so that accumulating equals one large batch
+(but for `contrast`, which compares the examples of a micro-batch).
 """
 
 import dataclasses

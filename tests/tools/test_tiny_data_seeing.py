@@ -125,6 +125,20 @@ def test_pictures_and_their_questions(pictures):
             assert not (unseen and part == "train") and (unseen or record["kind"] != "name" or part == "train")
 
 
+def test_pictures_are_described(pictures):
+    """What is asked of a picture is in its caption."""
+    out, _ = pictures
+    for part in ("train", "held_out"):
+        described = {record["id"]: record["messages"] for record in lines(out, f"captions_{part}")}
+        shown = {record["id"]: record for record in lines(out, part) if record["kind"] != "nothing"}
+        assert described.keys() == shown.keys()
+        for name, (asked, said) in described.items():
+            assert asked["content"] == shown[name]["messages"][0]["content"][:1]
+            answer = shown[name]["messages"][1]["content"].rstrip(".").lower()
+            implied = answer.startswith(("on the", "at the"))  # of one above another, or left of it
+            assert implied or answer in said["content"].lower(), (answer, said)
+
+
 def test_videos_are_read_with_their_sound(videos):
     out, _ = videos
     for record in lines(out, "train") + lines(out, "held_out"):

@@ -70,13 +70,11 @@ class Seeing:
         kind = kinds[rng.choice(len(kinds), p=shares)]
         style = self._style(rng, part, kind)
         image, question, answer, caption = MAKERS[kind](Hand(rng, self.drawings, part, style))
-        shown = []
-        if image is not None:
-            path = f"pictures/{name}.jpg"
-            photograph(rng, image, folder / path)
-            shown = [{"type": "image", "image": path}]
         if image is None:
             return {"": conversation(name, kind, None, [], question, answer)}
+        path = f"pictures/{name}.jpg"
+        photograph(rng, image, folder / path)
+        shown = [{"type": "image", "image": path}]
         return {"": conversation(name, kind, style, shown, question, answer),
                 "captions": conversation(name, kind, style, shown, "", caption)}
 
