@@ -71,7 +71,7 @@ class OptimizerConfig:
 
     rates: ((pattern of parameter paths, factor), …): parts that learn faster or slower; the first that fits counts.
     Weight decay leaves out vectors (norms, biases). muon: patterns of the parts whose matrices are stepped by Muon
-    instead, at `muon_rate` times the learning rate: from a random start they learn much faster so.
+    instead, at `muon_rate` times the learning rate: from a random start a vision tower learns faster so.
     """
 
     learning_rate: float = 1e-5
