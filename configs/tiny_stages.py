@@ -10,16 +10,19 @@ from configs.stages import with_fields
 from omni_jax.training.config import DataConfig, MediaBudget, OptimizerConfig, Source, TrainConfig
 
 TINY = "out/tiny"
-# Shares of the examples. Pictures come first: one takes a fifth of the work that a video or a spoken sentence does.
-SEEN = {"seeing": 1.0}
-PERCEIVED = {"hearing": 0.55, "seeing": 0.35, "watching": 0.1}
+# Shares of the examples, by their manifests but for the part. Pictures come first: one takes a fifth of the work that a
+# video or a spoken sentence does.
+CAPTIONED = {"seeing/captions_": 1.0}
+SEEN = {"seeing/": 1.0}
+PERCEIVED = {"hearing/": 0.55, "seeing/": 0.35, "watching/": 0.1}
+CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 PERCEIVED_MEDIA = MediaBudget(audio_blocks=64, frame_pairs=((1, 64),), pictures=16)
 
 
 def tiny(model: str, shares: Mapping[str, float], media: MediaBudget, length: int = 512, **fields) -> TrainConfig:
     """A run on two cores, from `model` of the directory TINY, on these parts of its data, in rows of so many tokens."""
-    sources = lambda part: tuple(Source(f"{TINY}/data/{name}/{part}.jsonl", share) for name, share in shares.items())
+    sources = lambda part: tuple(Source(f"{TINY}/data/{name}{part}.jsonl", share) for name, share in shares.items())
     data = DataConfig(sources("train"), sources("held_out"), length=length, media=media, use_audio_in_video=True)
     optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, b2=0.98)
     start = TrainConfig(f"{TINY}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=4_000,

@@ -1,7 +1,5 @@
 """The model that comes with the package: what it answers, and that transformers gives the same answers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +8,7 @@ import omni_jax
 from omni_jax import OmniError
 from omni_jax.inference import loading
 
-SAMPLES = Path(__file__).parents[2] / "omni_jax" / "assets" / "samples"
+SAMPLES = loading.ASSETS / "samples"
 MOST_BYTES = 40_000_000
 ANSWERS = {
     ("butterfly", "What do you see?"): "A butterfly.",
