@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from omni_jax.config import OmniConfig
-from omni_jax.errors import OmniError
+from omni_jax.errors import OmniError, require
 from omni_jax.inference.codec import TABLE
 from omni_jax.models.talker import Talker
 from omni_jax.models.thinker import Thinker, insert
@@ -85,6 +86,45 @@ def contrast(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch
     right = jnp.take_along_axis(same, jnp.where(among, scores, -jnp.inf).argmax(1)[:, None], 1)[:, 0]
     picked = lambda values: jnp.where(given, values, 0).sum()
     return {"loss": picked(losses), "accuracy": picked(right.astype(jnp.float32)), "weight": picked(1.0)}
+
+
+def ctc(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> Sums:
+    """Connectionist temporal classification (nats a token of the answer; Graves et al. 2006): the answer's tokens, in
+    their order, stand in what the encoders make of the sound, one after another with blanks between. It teaches an
+    audio encoder without weights what is said and when, before a Thinker can attend to it.
+
+    The Thinker's head reads the encoder's vectors and nothing else; blank is the token of padding. One conversation a
+    row (DataConfig.pack). Rows whose answer has more tokens than the sound do not count. accuracy: of the best path,
+    the share of tokens in answers that are right as a whole."""
+    thinker, tokens = models["thinker"], batch.token_ids
+    blank = config.thinker_config.pad_token_id
+    x = jnp.zeros((*tokens.shape, thinker.head.weight.shape[-1]), run.dtype)
+    for vectors, destination in _media(thinker, run, batch):
+        x = insert(x, vectors, destination)
+    heard = tokens == config.thinker_config.audio_token_index
+    logits = thinker.head(thinker.decoder.norm(x)).astype(jnp.float32)
+    said, written = _moved_to_the_left(tokens, batch.weights > 0)
+    repeats = ((said[:, 1:] == said[:, :-1]) & written[:, 1:]).sum(1)
+    count = written.sum(1)
+    fits = (count > 0) & (count + repeats <= heard.sum(1))
+    # optax keeps the state at padding wherever it stands, so that the text around a sound may stay in the row.
+    losses = optax.ctc_loss(logits, ~heard | ~fits[:, None], said, ~written, blank_id=blank)
+    best = jnp.where(heard, logits.argmax(-1), blank)
+    changes = best != jnp.pad(best[:, :-1], ((0, 0), (1, 0)), constant_values=blank)
+    read, readable = _moved_to_the_left(best, changes & (best != blank))
+    right = jnp.where(readable | written, (read == said) & (readable == written), True).all(1)
+    counted = jnp.where(fits, count, 0).astype(jnp.float32)
+    return {"loss": jnp.where(fits, losses, 0).sum(), "accuracy": (right * counted).sum(), "weight": counted.sum()}
+
+
+def _one_a_row(config: OmniConfig, run: TrainConfig) -> None:
+    require(not run.data.pack, "objective ctc", "wants one conversation a row; set data.pack=False")
+
+
+def _moved_to_the_left(values: jax.Array, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The kept values of each row [B, T] before all others, in their order, and where they are."""
+    order = jnp.argsort(~kept, axis=1, stable=True)
+    return jnp.take_along_axis(values, order, 1), jnp.take_along_axis(kept, order, 1)
 
 
 def _cross_entropy(sums: TokenLosses, run: TrainConfig, weights: jax.Array) -> Sums:
@@ -188,6 +228,7 @@ def shifted(batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
 OBJECTIVES = {
     "text": Objective(("thinker",), text),
     "contrast": Objective(("thinker",), contrast),
+    "ctc": Objective(("thinker",), ctc, check=_one_a_row),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
     "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check, (TABLE,),

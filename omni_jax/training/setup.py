@@ -60,7 +60,7 @@ def prepare(run: TrainConfig) -> Setup:
 def plan_of(run: TrainConfig, config: OmniConfig, mesh: Mesh) -> tuple[Plan, AbstractParams, AbstractParams]:
     """(the static plan, what learns, what is frozen) of a run on a mesh. Raises OmniError."""
     objective = objectives.find(run.objective)
-    if config.token2wav_config is not None:
+    if "token2wav" not in objective.networks or config.token2wav_config is not None:
         objective.check(config, run)
     networks = training_networks(config, run, mesh, objective.networks)
     if missing := set(objective.networks) - networks.keys():

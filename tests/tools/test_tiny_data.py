@@ -58,9 +58,15 @@ class Hum:
 def test_lines_of_hearing(tmp_path):
     counts = hearing.Counts(kokoro=34, flite=12, held_out=6, takes=2)
     written = hearing.write(tmp_path / "hearing", Hum(), counts, seed=3, workers=1)
-    train, held_out = ([json.loads(line) for line in (tmp_path / f"hearing/{part}.jsonl").open()]
-                       for part in ("train", "held_out"))
-    assert written == {"train": len(train), "held_out": len(held_out)}
+    lines = {part: [json.loads(line) for line in (tmp_path / f"hearing/{part}.jsonl").open()] for part in written}
+    train, held_out = lines["train"], lines["held_out"]
+    assert written == {part: len(own) for part, own in lines.items()}
+    for part in ("train", "held_out"):  # a transcript of each take, without a question
+        transcripts = lines[f"transcripts_{part}"]
+        assert len(transcripts) == {"train": 34 * 2 + 12, "held_out": 6 * 3 * 2}[part]
+        said = {line["id"]: line["messages"][1] for line in lines[part]}
+        assert all(line["messages"][1] == said[line["id"]] and len(line["messages"][0]["content"]) == 1
+                   for line in transcripts)
     assert {line["voice"] for line in held_out} == set(voices.HELD_OUT)
     assert not {line["voice"] for line in train} & set(voices.HELD_OUT)
     spoken = lambda lines: {line["messages"][1]["content"] for line in lines if line["kind"].startswith("sentence")}

@@ -45,20 +45,22 @@ class Job:
 class Counts:
     """Recordings of each sort, and ways in which a training recording of Kokoro is heard (the first: as it is)."""
 
-    kokoro: int = 3000
+    kokoro: int = 1700
     flite: int = 6000
-    held_out: int = 120  # of each held-out voice
+    held_out: int = 80  # of each held-out voice
     takes: int = 3
 
 
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
-    """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl; returns how many lines of each. Raises OmniError."""
+    """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl, and transcripts_*.jsonl, in which the same speech is
+    written down unasked; returns how many lines of each. Raises OmniError."""
     jobs = {TRAIN: list(_training(counts, seed)), HELD_OUT: list(_held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
         studio = Studio(said, partial / "sounds", SPEEDS, _takes)
         studio.record([*jobs[TRAIN], *jobs[HELD_OUT]], out.name, workers)
         lines = {part: [line for job in own for line in _lines(job)] for part, own in jobs.items()}
+        lines |= {f"transcripts_{part}": list(map(_transcript, filter(_is_written_down, lines[part]))) for part in jobs}
         lines[TRAIN] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))
         for part, own in lines.items():
             (partial / f"{part}.jsonl").write_text("".join(map(json_line, own)))
@@ -124,6 +126,17 @@ def _lines(job: Job) -> Iterator[dict[str, Any]]:
         yield {**_line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice), "metric": "wer"}
         if job.kind == "question":
             yield _line(f"{name}-answer", f"answer-{take}", [sound], texts.questions()[job.text], job.voice)
+
+
+def _is_written_down(line: dict[str, Any]) -> bool:
+    """Whether its answer is what is said."""
+    return "metric" in line
+
+
+def _transcript(line: dict[str, Any]) -> dict[str, Any]:
+    """Without the request to write it down."""
+    (sound, _), answer = (message["content"] for message in line["messages"])
+    return _line(line["id"], line["kind"], [sound], answer, line["voice"])
 
 
 def _typed() -> Iterator[dict[str, Any]]:
