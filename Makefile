@@ -145,11 +145,11 @@ out/smoke/model: | .venv/run
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes.
-tiny: out/tiny/see_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+tiny: out/tiny/perceive_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed
 	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --no-speech
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
-	for stage in contrast language see; do cp out/tiny/$$stage/curves.png omni_jax/assets/omni-tiny/$$stage.png; done
+	for stage in contrast language see frames hear perceive; do cp out/tiny/$$stage/curves.png omni_jax/assets/omni-tiny/$$stage.png; done
 
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
@@ -161,13 +161,16 @@ out/tiny/model: | out/tiny/packages
 	$(BIN)/python -m tools.random_checkpoint configs/omni-tiny.json $@ --gain 0.8 --dtype float32 \
 		--ranks out/tiny/packages/dashscope/resources/qwen.tiktoken
 
-out/tiny/%_model: | out/tiny/data/seeing out/tiny/model
+out/tiny/%_model: | out/tiny/model
 	$(BIN)/python -m tools.train configs/$*_tiny.py --workdir out/tiny/$*
 	$(BIN)/python -m tools.export out/tiny/$* $@
 
+out/tiny/contrast_model: | out/tiny/data/seeing
 out/tiny/language_model: | out/tiny/contrast_model
 out/tiny/see_model: | out/tiny/language_model
-out/tiny/perceive_model: | out/tiny/see_model out/tiny/data/watching out/tiny/data/hearing
+out/tiny/frames_model: | out/tiny/see_model out/tiny/data/frames
+out/tiny/hear_model: | out/tiny/frames_model out/tiny/data/hearing
+out/tiny/perceive_model: | out/tiny/hear_model out/tiny/data/asking
 
 # Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
 out/random: | .venv/run

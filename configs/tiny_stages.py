@@ -14,10 +14,16 @@ TINY = "out/tiny"
 # video or a spoken sentence does.
 CAPTIONED = {"seeing/captions_": 1.0}
 SEEN = {"seeing/": 1.0}
-PERCEIVED = {"hearing/": 0.55, "seeing/": 0.35, "watching/": 0.1}
+TIMED = {"frames/": 1.0}
+SPELT = {"hearing/phones_": 1.0}
+PERCEIVED = {"hearing/": 0.6, "seeing/": 0.28, "asking/": 0.12}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
-PERCEIVED_MEDIA = MediaBudget(audio_blocks=64, frame_pairs=((1, 64),), pictures=16)
+LISTENING_MEDIA = MediaBudget(audio_blocks=64)
+PERCEIVED_MEDIA = MediaBudget(audio_blocks=60, frame_pairs=((1, 40),), pictures=8)
+# Of the stages in which the audio tower learns alone, through the Thinker's head.
+LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
+             "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}
 
 
 def tiny(model: str, shares: Mapping[str, float], media: MediaBudget, length: int = 512, **fields) -> TrainConfig:

@@ -1,8 +1,8 @@
-"""Shows the whole way in and out: omni-tiny tells what it sees; a random checkpoint also listens, watches and speaks.
+"""Shows the whole way in and out: omni-tiny tells what it hears and sees; a random checkpoint also watches and speaks.
 
     python -m tools.demo --out out
 
-omni-tiny, the small trained model that comes with the package, is asked about a drawing. It cannot hear or speak yet,
+omni-tiny, the small trained model that comes with the package, is asked aloud and about drawings. It cannot speak yet,
 so a random checkpoint of the whole architecture shows the rest. Writes OUT/random (that checkpoint), OUT/positions.png
 (TMRoPE's three rows over a video with its sound), OUT/frames.png (what the vision tower saw of it) and OUT/reply.wav
 (streamed), and prints what went in, how fast, and the text. Its weights are random, so its text and sound mean nothing;
@@ -31,8 +31,9 @@ from tools._sound import RATE, sink
 ROOT = Path(__file__).parent.parent
 TINY = "omni-tiny"
 SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
-QUESTIONS = {"butterfly.jpg": ("What do you see?",), "drawing.jpg": ("Where is the taxi?", "What colour is the taxi?"),
-             None: ("What do you see?",)}  # by the sample that is shown
+QUESTIONS = (("question.flac", ""), ("question.flac", "What is said?"), ("butterfly.jpg", "What do you see?"),
+             ("drawing.jpg", "Where is the taxi?"), ("drawing.jpg", "What colour is the taxi?"),
+             ("", "What do you see?"))  # (sample, or none; what is asked in writing)
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 
@@ -53,12 +54,11 @@ def conversations() -> dict[str, tuple[list[dict[str, Any]], bool]]:
 
 def ask(omni: omni_jax.Omni) -> dict[str, Any]:
     """Streams the answers to QUESTIONS."""
-    asked = [(sample, question) for sample, questions in QUESTIONS.items() for question in questions]
-    for each in (asked[0], asked[-1]):  # compiles, with a picture and without
-        list(omni.stream(_question(*each)))
+    for each in {Path(sample).suffix: (sample, question) for sample, question in QUESTIONS}.values():
+        list(omni.stream(_question(*each)))  # compiles: with a sound, with a picture, with neither
     results = {}
-    for sample, question in asked:
-        title, text, started = f"{sample or 'no picture'}: {question}", "", time.perf_counter()
+    for sample, question in QUESTIONS:
+        title, text, started = f"{sample or 'no picture'}: {question}".strip(), "", time.perf_counter()
         print(f"  {title} ", end="")
         for chunk in omni.stream(_question(sample, question)):
             print(chunk.text, end="", flush=True)
@@ -69,9 +69,10 @@ def ask(omni: omni_jax.Omni) -> dict[str, Any]:
     return results
 
 
-def _question(sample: str | None, question: str) -> list[dict[str, Any]]:
-    shown = [{"type": "image", "image": str(SAMPLES / sample)}] if sample else []
-    return [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
+def _question(sample: str, question: str) -> list[dict[str, Any]]:
+    kind = "audio" if sample.endswith(".flac") else "image"
+    given = [{"type": kind, kind: str(SAMPLES / sample)}] if sample else []
+    return [{"role": "user", "content": [*given, *([{"type": "text", "text": question}] if question else [])]}]
 
 
 def describe(prompt: Prompt) -> list[str]:

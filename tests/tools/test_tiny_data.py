@@ -1,5 +1,6 @@
 """What omni-tiny hears in training: texts that never mix, sounds as they reach a microphone, lines that are read."""
 
+import itertools
 import json
 import re
 
@@ -10,7 +11,7 @@ import soundfile
 from omni_jax import OmniError
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Manifest
-from tools.tiny_data import hearing, packages, sentences, speaking, texts, voices, words
+from tools.tiny_data import asking, frames, hearing, packages, sentences, speaking, texts, voices, words
 
 
 @pytest.mark.parametrize("draw", [texts.digits, texts.sentence])
@@ -55,18 +56,24 @@ class Hum:
         return np.sin(np.arange(int(2_400 * len(text) / speed)) * (0.05 + 0.01 * (voice in voices.FLITE))).astype("f4")
 
 
-def test_lines_of_hearing(tmp_path):
+def spelt(text, voice):
+    """As phones.timed, of a flite that says "ah" for each letter, 0.1 s each."""
+    return np.zeros(1600 * len(text), "f4"), 16_000, [("ah", 0.1 * (i + 1)) for i in range(len(text))]
+
+
+def test_lines_of_hearing(tmp_path, monkeypatch):
+    monkeypatch.setattr(hearing.phones, "timed", spelt)
     counts = hearing.Counts(kokoro=34, flite=12, held_out=6, takes=2)
     written = hearing.write(tmp_path / "hearing", Hum(), counts, seed=3, workers=1)
     lines = {part: [json.loads(line) for line in (tmp_path / f"hearing/{part}.jsonl").open()] for part in written}
     train, held_out = lines["train"], lines["held_out"]
     assert written == {part: len(own) for part, own in lines.items()}
-    for part in ("train", "held_out"):  # a transcript of each take, without a question
-        transcripts = lines[f"transcripts_{part}"]
-        assert len(transcripts) == {"train": 34 * 2 + 12, "held_out": 6 * 3 * 2}[part]
-        said = {line["id"]: line["messages"][1] for line in lines[part]}
-        assert all(line["messages"][1] == said[line["id"]] and len(line["messages"][0]["content"]) == 1
-                   for line in transcripts)
+    for part, takes in (("train", 34 * 2 + 12), ("held_out", 6 * 3 * 2)):  # each take is spelt, and not asked about
+        own = lines[f"phones_{part}"]
+        said = {line["id"]: line["messages"][1]["content"] for line in lines[part]}
+        assert len(own) == takes
+        assert all(line["messages"][1]["content"] == " d" * len(said[line["id"]]) for line in own)
+        assert all([item["type"] for item in line["messages"][0]["content"]] == ["audio"] for line in own)
     assert {line["voice"] for line in held_out} == set(voices.HELD_OUT)
     assert not {line["voice"] for line in train} & set(voices.HELD_OUT)
     spoken = lambda lines: {line["messages"][1]["content"] for line in lines if line["kind"].startswith("sentence")}
@@ -78,6 +85,55 @@ def test_lines_of_hearing(tmp_path):
     assert all(manifest[i].conversation()[-1]["role"] == "assistant" for i in range(len(manifest)))
     for line in held_out:
         assert (tmp_path / "hearing" / line["messages"][0]["content"][0]["audio"]).is_file()
+
+
+def test_frames_have_a_phone_each(tmp_path, monkeypatch):
+    """Of 40 ms, by what sounds in their middle, however the speech is stretched."""
+    phones = [("pau", 0.5), ("k", 0.6), ("ae", 1.0), ("t", 1.1), ("pau", 1.5)]
+    tone = np.sin(np.arange(24_000) / 9).astype("f4")
+    monkeypatch.setattr(frames.phones, "timed", lambda text, voice: (tone, 16_000, phones))
+    assert frames.write(tmp_path / "frames", 6, 2, seed=1, workers=1) == {"train": 6, "held_out": 2}
+    for part, count in (("train", 6), ("held_out", 2)):
+        lines = [json.loads(line) for line in (tmp_path / f"frames/{part}.jsonl").open()]
+        assert len(lines) == count
+        for line in lines:
+            sound = soundfile.info(tmp_path / "frames" / line["messages"][0]["content"][0]["audio"])
+            said = line["messages"][1]["content"].split()
+            assert sound.samplerate == 16_000 and abs(0.04 * len(said) - sound.duration) <= 0.04
+            runs = [(letter, len(list(run))) for letter, run in itertools.groupby(said)]
+            letters = "".join(letter for letter, _ in runs)
+            assert letters == frames.phones.spelt(["pau", "k", "ae", "t", "pau"]).replace(" ", "")
+            shares = np.array([length for _, length in runs]) * 0.04 / sound.duration
+            np.testing.assert_allclose(shares, np.diff([0, 0.5, 0.6, 1.0, 1.1, 1.5]) / 1.5, atol=0.04)
+
+
+def test_pictures_are_asked_about_aloud(tmp_path):
+    """Each line shows a picture of `seeing`, has its answer, and lets its question be heard; voices are kept apart."""
+    seen = tmp_path / "seeing"
+    seen.mkdir()
+    questions = [*asking.QUESTIONS, "Where is the cat?"]
+    for part in ("train", "held_out"):
+        own = [{"id": f"{part}-{i}", "kind": "name" if i % 9 else "position", "messages": [
+            {"role": "user", "content": [{"type": "image", "image": f"pictures/{part}-{i}.jpg"},
+                                         {"type": "text", "text": question}]},
+            {"role": "assistant", "content": f"Answer {i}."}]} for i, question in enumerate(questions * 3)]
+        (seen / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in own))
+    written = asking.write(tmp_path / "asking", Hum(), asking.Counts(train=10, held_out=5, takes=2), seed=2, workers=1)
+    assert written == {"train": 10, "held_out": 5}
+    speakers = {}
+    for part in written:
+        lines = [json.loads(line) for line in (tmp_path / f"asking/{part}.jsonl").open()]
+        speakers[part] = {line["voice"] for line in lines}
+        for line in lines:
+            picture, sound = line["messages"][0]["content"]
+            number = int(line["id"].split("-")[1])
+            assert line["messages"][1]["content"] == f"Answer {number}." and number % 9
+            assert picture["image"] == f"../seeing/pictures/{line['id']}.jpg"
+            assert (tmp_path / "asking" / sound["audio"]).is_file()
+            assert int(sound["audio"].split("-")[1]) == questions.index(questions[number % 9])
+    assert speakers["held_out"] <= set(voices.HELD_OUT) and not speakers["train"] & set(voices.HELD_OUT)
+    with pytest.raises(OmniError, match="make it first"):
+        asking.write(tmp_path / "elsewhere" / "asking", Hum(), asking.Counts(), seed=2)
 
 
 def test_what_was_said_is_kept(tmp_path, monkeypatch):
@@ -140,7 +196,7 @@ def test_third_persons(base, third):
 def test_lines_of_speaking(tmp_path):
     written = speaking.write(tmp_path / "speaking", Hum(), speaking.Counts(6, 4, 2), 0, workers=1)
     assert written == {"train": 6, "held_out": 4, "outside": 2}
-    for part, count in written.items():
+    for part in written:
         manifest = Manifest(Source(str(tmp_path / f"speaking/{part}.jsonl")))
         assert len(manifest) == count
         for i in range(count):

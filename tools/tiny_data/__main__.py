@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tools._cli import parser, run
-from tools.tiny_data import hearing, seeing, speaking, watching
+from tools.tiny_data import asking, frames, hearing, seeing, speaking, watching
 from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 from tools.tiny_data.voices import Voices
 
-PARTS = ("seeing", "watching", "hearing", "speaking")
+PARTS = ("seeing", "watching", "frames", "hearing", "asking", "speaking")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     drawings, seed = Drawings(packages.folder), arguments.seed
     parts = {"seeing": lambda out: seeing.write(out, drawings, 50_000, 3_000, seed),
              "watching": lambda out: watching.write(out, drawings, 5_000, 600, seed),
+             "frames": lambda out: frames.write(out, 6_000, 100, seed),
              "hearing": lambda out: hearing.write(out, said, hearing.Counts(), seed),
+             "asking": lambda out: asking.write(out, said, asking.Counts(), seed),
              "speaking": lambda out: speaking.write(out, said, speaking.Counts(), seed)}
     counts = {name: write(arguments.out / name) for name, write in parts.items()
               if name in wanted and not (arguments.out / name).exists()}

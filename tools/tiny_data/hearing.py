@@ -5,6 +5,7 @@ cost nothing, bring many more texts. Held-out texts and the voices `voices.HELD_
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import soundfile
 
 from omni_jax.weights.files import whole_directory
 from tools._manifests import json_line
-from tools.tiny_data import texts, voices
+from tools.tiny_data import phones, texts, voices
 from tools.tiny_data.examples import HELD_OUT, TRAIN
 from tools.tiny_data.voices import Studio, Voices
 
@@ -52,15 +53,16 @@ class Counts:
 
 
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
-    """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl, and transcripts_*.jsonl, in which the same speech is
-    written down unasked; returns how many lines of each. Raises OmniError."""
+    """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl, and phones_*.jsonl, in which the same speech is spelt
+    in phones; returns how many lines of each. Raises OmniError."""
     jobs = {TRAIN: list(_training(counts, seed)), HELD_OUT: list(_held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        studio = Studio(said, partial / "sounds", SPEEDS, _takes)
+        studio = Studio(said, partial / "sounds", SPEEDS, takes_of)
         studio.record([*jobs[TRAIN], *jobs[HELD_OUT]], out.name, workers)
         lines = {part: [line for job in own for line in _lines(job)] for part, own in jobs.items()}
-        lines |= {f"transcripts_{part}": list(map(_transcript, filter(_is_written_down, lines[part]))) for part in jobs}
+        for part in jobs:
+            lines[f"phones_{part}"] = [_spelt(line) for line in lines[part] if "metric" in line]
         lines[TRAIN] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))
         for part, own in lines.items():
             (partial / f"{part}.jsonl").write_text("".join(map(json_line, own)))
@@ -87,20 +89,20 @@ def _held_out(counts: Counts, seed: int) -> Iterator[Job]:
 def _job(name: str, voice: str, held_out: bool, sequence: np.random.SeedSequence, takes: tuple[str, ...]) -> Job:
     rng = np.random.default_rng(sequence)
     kind = str(rng.choice(tuple(SHARES), p=tuple(SHARES.values())))
-    return Job(name, kind, _text(kind, held_out, rng), voice, int(rng.integers(2**31)), takes)
+    return Job(name, kind, draw_text(kind, held_out, rng), voice, int(rng.integers(2**31)), takes)
 
 
-def _text(kind: str, held_out: bool, rng: np.random.Generator) -> str:
+def draw_text(kind: str, held_out: bool, rng: np.random.Generator) -> str:
     while True:
         text = KINDS[kind](rng)
         if kind in CLOSED or texts.is_held_out(text) == held_out:
             return text
 
 
-def _takes(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+def takes_of(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
     """(name, samples, rate) of each way in which it is heard."""
     for number, take in enumerate(job.takes):
-        yield _name(job, number), _taken(said, take, rng), RATE
+        yield take_name(job, number), _taken(said, take, rng), RATE
 
 
 def _taken(said: np.ndarray, take: str, rng: np.random.Generator) -> np.ndarray:
@@ -111,7 +113,7 @@ def _taken(said: np.ndarray, take: str, rng: np.random.Generator) -> np.ndarray:
     return voices.levelled(voices.noisy(wave, NOISE, rng) if take == "noisy" else wave, 0.7)
 
 
-def _name(job: Job, number: int) -> str:
+def take_name(job: Job, number: int) -> str:
     """Of a take: its line's id, and its file's name."""
     return f"{job.name}-{number}"
 
@@ -120,7 +122,7 @@ def _lines(job: Job) -> Iterator[dict[str, Any]]:
     """A line for each take to write it down, and for questions one to answer it."""
     rng = np.random.default_rng(job.seed)
     for number, take in enumerate(job.takes):
-        name = _name(job, number)
+        name = take_name(job, number)
         sound = {"type": "audio", "audio": f"sounds/{name}.flac"}
         words = {"type": "text", "text": ASKED[int(rng.integers(len(ASKED)))]}
         yield {**_line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice), "metric": "wer"}
@@ -128,15 +130,15 @@ def _lines(job: Job) -> Iterator[dict[str, Any]]:
             yield _line(f"{name}-answer", f"answer-{take}", [sound], texts.questions()[job.text], job.voice)
 
 
-def _is_written_down(line: dict[str, Any]) -> bool:
-    """Whether its answer is what is said."""
-    return "metric" in line
+def _spelt(line: dict[str, Any]) -> dict[str, Any]:
+    """The same speech, in phones and unasked. flite's voices differ in none, so one of them spells for all."""
+    (sound, _), text = (message["content"] for message in line["messages"])
+    return _line(line["id"], line["kind"], [sound], _phones(text), line["voice"])
 
 
-def _transcript(line: dict[str, Any]) -> dict[str, Any]:
-    """Without the request to write it down."""
-    (sound, _), answer = (message["content"] for message in line["messages"])
-    return _line(line["id"], line["kind"], [sound], answer, line["voice"])
+@functools.cache
+def _phones(text: str) -> str:
+    return phones.spelt(phone for phone, _ in phones.timed(text, voices.FLITE[0])[2])
 
 
 def _typed() -> Iterator[dict[str, Any]]:

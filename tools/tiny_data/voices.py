@@ -140,11 +140,20 @@ def heard(wave: np.ndarray, rng: np.random.Generator, rate: int = 16_000) -> np.
     softer or louder, in noise of 5 to 30 dB. float32 [samples]."""
     pitch = float(rng.uniform(0.87, 1.15))  # resampled: another speaker's size, as far as that goes
     wave = librosa.resample(wave, orig_sr=RATE * pitch, target_sr=rate, res_type="soxr_hq")
+    return received(padded(sent(wave, rng, rate), rng, rate), rng)
+
+
+def sent(wave: np.ndarray, rng: np.random.Generator, rate: int) -> np.ndarray:
+    """In a room at times, and over a telephone."""
     if rng.random() < 0.3:
         wave = _room(wave, rng, rate)
     if rng.random() < 0.2:
         wave = scipy.signal.sosfilt(scipy.signal.butter(4, (300, 3400), "bandpass", fs=rate, output="sos"), wave)
-    wave = padded(wave, rng, rate)
+    return wave
+
+
+def received(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Softer or louder, mostly in noise. float32."""
     if rng.random() < 0.7:
         wave = noisy(wave, float(rng.uniform(5, 30)), rng)
     return levelled(wave, float(10 ** rng.uniform(-1.2, -0.05)))

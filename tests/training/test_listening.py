@@ -1,7 +1,7 @@
-"""An audio encoder that learns what is said and when: the loss by hand, what does not count, and that meshes change
-nothing."""
+"""Audio encoders that learn what is said: the losses by hand, what does not count, and that meshes change nothing."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -25,45 +25,61 @@ TURNS = [([sound(9000, 9), "What?"], "a tone"), ([sound(12000, 3)], "goo"), (["H
 
 
 @pytest.fixture(scope="module")
-def ctc(run):
+def listening(run):
+    """(objective) -> a run of it."""
     apart = dataclasses.replace(run.data, pack=False)
-    return changed(run, data=apart, objective="ctc", train=("thinker/audio/*", "thinker/lm_head/*"), z_loss=0.0)
+    train = ("thinker/audio/*", "thinker/lm_head/*")
+    return lambda objective: changed(run, data=apart, objective=objective, train=train, z_loss=0.0)
 
 
-@pytest.fixture(scope="module")
-def weighed(ctc):
-    """(sums, batch, the Thinker) of TURNS, and the examples."""
-    setup = setups.prepare(ctc)
+def weighed(run):
+    """(sums of TURNS, batch, log-probabilities of each sound's vectors, blank)."""
+    setup = setups.prepare(run)
     talk = lambda asked, answer: [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     examples = [[setup.processor.example(talk(*turn))] for turn in TURNS]
-    made = to_batch(examples, 96, setup.plan.config, ctc.data.media)
+    made = to_batch(examples, 96, setup.plan.config, run.data.media)
     batch = put(jax.tree.map(lambda x: x[None], made), setup.mesh)
     with jax.set_mesh(setup.mesh):
         state, frozen = setups.load(setup)
         sums = make_eval_step(setup.plan)(state.params, frozen, batch)
         tree = nest(dict(sorted({**state.params, **frozen}.items())))
         thinker = nnx.merge(setup.plan.graphdefs["thinker"], tree["thinker"])
-    return sums, made, thinker, setup.plan.config.thinker_config.pad_token_id
-
-
-def test_the_loss_by_hand(weighed):
-    sums, batch, thinker, blank = weighed
-    audio = batch.audio[0]
+    audio = made.audio[0]
     vectors = np.asarray(thinker.audio(audio.mel, audio.frames)).reshape(-1, thinker.head.weight.shape[-1])
-    destination = audio.destination.reshape(-1)
-    length, total, tokens = batch.token_ids.shape[1], 0.0, 0
-    for row in (0, 1):
+    destination, length = audio.destination.reshape(-1), made.token_ids.shape[1]
+    heard = {}
+    for row in range(len(TURNS)):
         own = np.flatnonzero(destination // length == row)
-        own = own[np.argsort(destination[own])]
-        logits = np.asarray(thinker.head(thinker.decoder.norm(vectors[own])), np.float64)
-        probabilities = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities /= probabilities.sum(1, keepdims=True)
-        said = batch.token_ids[row][batch.weights[row] > 0]
-        assert (row == 1) == bool((said[1:] == said[:-1]).any())
-        total -= np.log(_of_all_paths(probabilities, [int(token) for token in said], blank))
-        tokens += len(said)
-    assert sums["weight"] == tokens
+        logits = thinker.head(thinker.decoder.norm(vectors[own[np.argsort(destination[own])]]))
+        heard[row] = np.asarray(jax.nn.log_softmax(np.asarray(logits, np.float64)))
+    return sums, made, heard, setup.plan.config.thinker_config.pad_token_id
+
+
+def said(batch, row):
+    return [int(token) for token in batch.token_ids[row][batch.weights[row] > 0]]
+
+
+def test_ctc_by_hand(listening):
+    """The third has no sound, and the fourth's is too short."""
+    sums, batch, heard, blank = weighed(listening("ctc"))
+    total, tokens = 0.0, [said(batch, row) for row in (0, 1)]
+    assert [any(a == b for a, b in itertools.pairwise(own)) for own in tokens] == [False, True]
+    for row, own in enumerate(tokens):
+        total -= np.log(_of_all_paths(np.exp(heard[row]), own, blank))
+    assert sums["weight"] == sum(map(len, tokens))
     np.testing.assert_allclose(sums["loss"], total, rtol=1e-4)
+
+
+def test_frames_by_hand(listening):
+    """Of the first two sounds' vectors those count that have a token of the answer; of the fourth's answer, the tokens
+    that have a vector."""
+    sums, batch, heard, _ = weighed(listening("frames"))
+    pairs = [zip(row, said(batch, number), strict=False) for number, row in heard.items()]
+    losses = [-probabilities[token] for own in pairs for probabilities, token in own]
+    counts = [min(len(row), len(said(batch, number))) for number, row in heard.items()]
+    assert counts[2] == 0 and counts[3] < len(said(batch, 3)) and counts[0] < len(heard[0])
+    assert sums["weight"] == sum(counts)
+    np.testing.assert_allclose(sums["loss"], sum(losses), rtol=1e-4)
 
 
 def _of_all_paths(probabilities: np.ndarray, said: list[int], blank: int) -> float:
@@ -83,16 +99,19 @@ def _of_all_paths(probabilities: np.ndarray, said: list[int], blank: int) -> flo
     return sum(value for (count, _), value in states.items() if count == len(said))
 
 
-def test_a_mesh_gives_the_same_losses_and_they_fall(ctc):
-    given = batches(ctc, 2) * 3
-    losses, params, _ = follow(ctc, given)
+@pytest.mark.parametrize("objective", ["ctc", "frames"])
+def test_a_mesh_gives_the_same_losses_and_they_fall(listening, objective):
+    run = listening(objective)
+    given = batches(run, 2) * 3
+    losses, params, _ = follow(run, given)
     assert losses[-1] < losses[0]
     assert {path.split("/")[1] for path in params} == {"audio", "lm_head"}
-    split, _, _ = follow(changed(ctc, mesh=name((2, 2, 2))), given[:2])
+    split, _, _ = follow(changed(run, mesh=name((2, 2, 2))), given[:2])
     np.testing.assert_allclose(split, losses[:2], rtol=1e-4)
 
 
-def test_it_wants_one_conversation_a_row(ctc):
-    packed = changed(ctc, data=dataclasses.replace(ctc.data, pack=True))
+def test_they_want_one_conversation_a_row(listening):
+    run = listening("ctc")
+    packed = changed(run, data=dataclasses.replace(run.data, pack=True))
     with pytest.raises(OmniError, match="one conversation a row"):
         setups.prepare(packed)
