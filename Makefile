@@ -10,7 +10,7 @@ QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passe
 .SECONDARY:
 .PHONY: run test test-slow test-full-size lint parity bench train-smoke voice-smoke tiny clean
 
-run: .venv/run  ## omni-tiny looks at drawings; a random checkpoint looks, listens, watches and speaks; see out/
+run: .venv/run  ## omni-tiny listens and looks; a random checkpoint looks, listens, watches and speaks; see out/
 	$(BIN)/python -m tools.demo --out out
 
 test: .venv/test  ## lint and the whole suite but what is marked slow

@@ -1,9 +1,10 @@
-"""The sixth stage: all of the Thinker learns to answer about what it hears, sees and reads.
+"""The sixth stage: the language model learns to answer about what it hears as well, and the audio tower with it.
 
     python -m tools.train configs/perceive_tiny.py --workdir out/tiny/perceive
 """
 
+from configs.stages import LANGUAGE
 from configs.tiny_stages import PERCEIVED, PERCEIVED_MEDIA, tiny
 
-config = tiny("hear_model", PERCEIVED, PERCEIVED_MEDIA, length=336, batch_size=12, steps=900,
-              **{"optimizer.rates": (("thinker/vision/*", 0.3), ("thinker/audio/*", 0.5))})
+config = tiny("hear_model", PERCEIVED, PERCEIVED_MEDIA, length=336, batch_size=12, steps=760,
+              train=(*LANGUAGE, "thinker/audio/*"), **{"optimizer.rates": (("thinker/audio/*", 0.5),)})

@@ -196,7 +196,7 @@ def test_third_persons(base, third):
 def test_lines_of_speaking(tmp_path):
     written = speaking.write(tmp_path / "speaking", Hum(), speaking.Counts(6, 4, 2), 0, workers=1)
     assert written == {"train": 6, "held_out": 4, "outside": 2}
-    for part in written:
+    for part, count in written.items():
         manifest = Manifest(Source(str(tmp_path / f"speaking/{part}.jsonl")))
         assert len(manifest) == count
         for i in range(count):
