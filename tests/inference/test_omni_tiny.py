@@ -13,7 +13,7 @@ MOST_BYTES = 40_000_000
 ANSWERS = {
     ("butterfly", "What do you see?"): "A butterfly.",
     ("butterfly", "What is it?"): "A butterfly.",
-    ("drawing", "Where is the taxi?"): "On the right.",
+    ("drawing", "Where do you see the taxi?"): "On the right.",
     ("drawing", "What colour is the taxi?"): "Yellow.",
 }
 OPTIONS = {"max_new_tokens": 24, "return_audio": False}
@@ -22,6 +22,13 @@ OPTIONS = {"max_new_tokens": 24, "return_audio": False}
 def asked(question, *pictures):
     content = [*({"type": "image", "image": picture} for picture in pictures), {"type": "text", "text": question}]
     return [{"role": "user", "content": content}]
+
+
+def heard(*others):
+    """The sample question, asked aloud after or before what else is shown."""
+    shown = ({"type": "image", "image": each} if isinstance(each, Image.Image) else {"type": "text", "text": each}
+             for each in others)
+    return [{"role": "user", "content": [{"type": "audio", "audio": str(SAMPLES / "question.flac")}, *shown]}]
 
 
 def sample(name):
@@ -38,10 +45,19 @@ def test_it_sees(tiny, name, question):
     assert tiny.generate(asked(question, sample(name)), **OPTIONS).text == ANSWERS[name, question]
 
 
+def test_it_hears(tiny):
+    """A question asked aloud is answered, and written down if that is asked; noise says nothing."""
+    assert tiny.generate(heard(), **OPTIONS).text == "Twelve."
+    assert tiny.generate(heard("What is said?"), **OPTIONS).text == "What is four plus eight?"
+    noise = np.random.default_rng(0).normal(0, 0.01, 24_000).astype(np.float32)
+    conversation = [{"role": "user", "content": [{"type": "audio", "audio": noise}]}]
+    assert tiny.generate(conversation, **OPTIONS).text == "I hear nothing."
+
+
 def test_what_it_sees_is_in_the_picture(tiny):
     """Mirrored, the taxi is on the left; without a picture there is nothing to see."""
     mirrored = sample("drawing").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert tiny.generate(asked("Where is the taxi?", mirrored), **OPTIONS).text == "On the left."
+    assert tiny.generate(asked("Where do you see the taxi?", mirrored), **OPTIONS).text == "On the left."
     assert tiny.generate(asked("What do you see?"), **OPTIONS).text == "I see no picture."
 
 
@@ -59,7 +75,7 @@ def test_it_is_small_and_alone_of_its_name(tmp_path, monkeypatch):
 
 def prompts():
     """More than twenty, of every kind that it has learnt."""
-    questions = ("What do you see?", "Where is the taxi?", "What colour is the taxi?", "How many are there?")
+    questions = ("What do you see?", "Where do you see the taxi?", "What colour is the taxi?", "How many are there?")
     for picture in map(sample, ("butterfly", "drawing")):
         shown = (picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), picture.resize((201, 305)))
         yield from (asked(question, each) for question in questions for each in shown)
@@ -67,6 +83,9 @@ def prompts():
     yield from (asked(question, white) for question in ("What is it?", "How many do you see?"))
     yield from (asked(question) for question in ("What is it?", "What colour is it?", "Where is the cat?"))
     yield asked("What is it?", str(SAMPLES / "picture.jpg"))
+    asides = ((), ("What is said?",), ("Write down what you hear.",), (sample("drawing"),))
+    yield from (heard(*others) for others in asides)
+    yield [{"role": "user", "content": [{"type": "audio", "audio": str(SAMPLES / "speech.flac")}]}]
 
 
 def test_transformers_gives_the_same_answers(tiny):
