@@ -1,5 +1,4 @@
-"""The stages that make omni-tiny, a small model of the whole architecture; so far it learns to see, then to watch and
-hear as well.
+"""The stages that make omni-tiny, a small model of the whole architecture; so far it learns to see and to hear.
 
 Data is made by tools/tiny_data, the model to start from by `make out/tiny/model`.
 """
@@ -10,8 +9,7 @@ from configs.stages import with_fields
 from omni_jax.training.config import DataConfig, MediaBudget, OptimizerConfig, Source, TrainConfig
 
 TINY = "out/tiny"
-# Shares of the examples, by their manifests but for the part. Pictures come first: one takes a fifth of the work that a
-# video or a spoken sentence does.
+# Shares of the examples, by their manifests but for the part.
 CAPTIONED = {"seeing/captions_": 1.0}
 SEEN = {"seeing/": 1.0}
 TIMED = {"frames/": 1.0}
