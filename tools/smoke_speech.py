@@ -73,12 +73,19 @@ def phrases(count: int, held_out: bool, kinds: Sequence[str], rng: np.random.Gen
 
 def flite(text: str, voice: str, path: Path) -> np.ndarray:
     """float32 [samples] at RATE, without the silence around; `path` is used and removed. Raises OmniError."""
-    ended = subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], capture_output=True, text=True)
-    require(ended.returncode == 0 and path.is_file(), f"flite -voice {voice}",
-            f"failed ({ended.stderr.strip()[:200]}); install Debian's package flite")
+    run_flite(text, voice, path)
     samples, rate = decode_sound(Source(str(path), path=str(path)))
     path.unlink()
     return librosa.resample(trimmed(samples, rate), orig_sr=rate, target_sr=RATE, res_type="soxr_hq")
+
+
+def run_flite(text: str, voice: str, path: Path, *options: str) -> str:
+    """Has the text said into a WAV file; returns what flite prints. Raises OmniError."""
+    command = ["flite", "-voice", voice, *options, "-t", text, "-o", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    require(ended.returncode == 0 and path.is_file(), f"flite -voice {voice}",
+            f"failed ({ended.stderr.strip()[:200]}); install Debian's package flite")
+    return ended.stdout
 
 
 def spoken(text: str, voice: str, path: Path) -> None:

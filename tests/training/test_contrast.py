@@ -1,18 +1,13 @@
 """Encoders that learn which answer belongs to what: the loss by hand, and that rows and meshes change nothing."""
 
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from omni_jax.training import setup as setups
-from omni_jax.training.feed import put
 from omni_jax.training.packing import to_batch
-from omni_jax.training.step import make_eval_step
-from omni_jax.weights.names import nest
 from tests.test_sharding import name
 from tests.training.conftest import changed
-from tests.training.trajectories import batches, follow
+from tests.training.trajectories import batches, evaluated, follow
 
 TRAIN = ("thinker/vision/*", "thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*")
 SOUND = {"type": "audio", "audio": np.sin(np.arange(9000) / 9).astype(np.float32)}
@@ -36,12 +31,7 @@ def weigh(contrast):
         examples = [[setup.processor.example(talk(*turn)) for turn in row] for row in rows]
         length = max(sum(len(each.learn) for each in row) for row in examples) + 5
         made = to_batch(examples, length, setup.plan.config, contrast.data.media)
-        batch = put(jax.tree.map(lambda x: x[None], made), setup.mesh)
-        with jax.set_mesh(setup.mesh):
-            state, frozen = setups.load(setup)
-            sums = make_eval_step(setup.plan)(state.params, frozen, batch)
-            tree = nest(dict(sorted({**state.params, **frozen}.items())))
-            thinker = nnx.merge(setup.plan.graphdefs["thinker"], tree["thinker"])
+        sums, thinker = evaluated(setup, made)
         return sums, made, thinker
 
     return weigh

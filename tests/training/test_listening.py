@@ -3,21 +3,16 @@
 import dataclasses
 import itertools
 
-import jax
 import numpy as np
 import pytest
 import scipy.special
-from flax import nnx
 
 from omni_jax.errors import OmniError
 from omni_jax.training import setup as setups
-from omni_jax.training.feed import put
 from omni_jax.training.packing import to_batch
-from omni_jax.training.step import make_eval_step
-from omni_jax.weights.names import nest
 from tests.test_sharding import name
 from tests.training.conftest import changed
-from tests.training.trajectories import batches, follow
+from tests.training.trajectories import batches, evaluated, follow
 
 sound = lambda samples, pitch: {"type": "audio", "audio": np.sin(np.arange(samples) / pitch).astype(np.float32)}
 # The second has a token twice in a row; the third has no sound, and the fourth's is shorter than what is said.
@@ -39,12 +34,7 @@ def weighed(run):
     talk = lambda asked, answer: [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     examples = [[setup.processor.example(talk(*turn))] for turn in TURNS]
     made = to_batch(examples, 96, setup.plan.config, run.data.media)
-    batch = put(jax.tree.map(lambda x: x[None], made), setup.mesh)
-    with jax.set_mesh(setup.mesh):
-        state, frozen = setups.load(setup)
-        sums = make_eval_step(setup.plan)(state.params, frozen, batch)
-        tree = nest(dict(sorted({**state.params, **frozen}.items())))
-        thinker = nnx.merge(setup.plan.graphdefs["thinker"], tree["thinker"])
+    sums, thinker = evaluated(setup, made)
     audio = made.audio[0]
     vectors = np.asarray(thinker.audio(audio.mel, audio.frames)).reshape(-1, thinker.head.weight.shape[-1])
     destination, length = audio.destination.reshape(-1), made.token_ids.shape[1]

@@ -4,13 +4,16 @@ import itertools
 
 import jax
 import numpy as np
+from flax import nnx
 
+from omni_jax.models.thinker import Thinker
 from omni_jax.training import setup as setups
 from omni_jax.training.batch import TrainBatch
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.datasets import train_batches
 from omni_jax.training.feed import put
-from omni_jax.training.step import make_train_step
+from omni_jax.training.step import make_eval_step, make_train_step
+from omni_jax.weights.names import nest
 
 
 def batches(run: TrainConfig, count: int) -> list[TrainBatch]:
@@ -31,6 +34,17 @@ def follow(run: TrainConfig, given: list[TrainBatch]) -> tuple[list[float], dict
             state, metrics = step(state, frozen, put(batch, setup.mesh))
             losses.append(float(metrics["loss"]))
     return losses, jax.tree.map(np.asarray, state.params), jax.tree.map(np.asarray, frozen)
+
+
+def evaluated(setup: setups.Setup, made: TrainBatch) -> tuple[dict[str, jax.Array], Thinker]:
+    """(the objective's sums over a micro-batch, the Thinker) as the run begins."""
+    batch = put(jax.tree.map(lambda x: x[None], made), setup.mesh)
+    with jax.set_mesh(setup.mesh):
+        state, frozen = setups.load(setup)
+        sums = make_eval_step(setup.plan)(state.params, frozen, batch)
+        tree = nest(dict(sorted({**state.params, **frozen}.items())))
+        thinker = nnx.merge(setup.plan.graphdefs["thinker"], tree["thinker"])
+    return sums, thinker
 
 
 def joined(batch: TrainBatch) -> TrainBatch:

@@ -4,7 +4,6 @@ In what is learnt a letter stands for a phone, each after a space, for so it is 
 """
 
 import string
-import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from omni_jax.errors import require
+from tools.smoke_speech import run_flite
 
 PHONES = ("pau", "aa", "ae", "ah", "ao", "aw", "ax", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh", "ih",
           "iy", "jh", "k", "l", "m", "n", "ng", "ow", "oy", "p", "r", "s", "sh", "t", "th", "uh", "uw", "v", "w", "y",
@@ -29,10 +28,7 @@ def timed(text: str, voice: str) -> tuple[np.ndarray, int, list[tuple[str, float
     Raises OmniError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "said.wav"
-        ended = subprocess.run(["flite", "-voice", voice, "-psdur", "-t", text, "-o", str(path)], capture_output=True,
-                               text=True)
-        require(ended.returncode == 0 and path.is_file(), f"flite -voice {voice}",
-                f"failed ({ended.stderr.strip()[:200]}); install Debian's package flite")
+        printed = run_flite(text, voice, path, "-psdur")
         samples, rate = soundfile.read(path, dtype="float32")
-    pairs = (entry.split(":") for entry in ended.stdout.split())
+    pairs = (entry.split(":") for entry in printed.split())
     return samples, rate, [(phone, float(end)) for phone, end in pairs]
