@@ -35,8 +35,7 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl; returns how many lines of each. Raises OmniError."""
     pictures = out.parent / "seeing"
     require(pictures.is_dir(), str(pictures), "is not there, and its pictures are asked about; make it first")
-    learnt = [voice for voice in (*voices.KOKORO, *voices.FLITE) if voice not in voices.HELD_OUT]
-    jobs = {TRAIN: list(_jobs(learnt, ("clean", *["heard"] * (counts.takes - 1)), seed)),
+    jobs = {TRAIN: list(_jobs((*voices.LEARNT, *voices.FLITE), ("clean", *["heard"] * (counts.takes - 1)), seed)),
             HELD_OUT: list(_jobs(voices.HELD_OUT, ("clean",), seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()

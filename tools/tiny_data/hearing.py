@@ -71,8 +71,7 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
 
 def _training(counts: Counts, seed: int) -> Iterator[Job]:
     """Kokoro's voices in turn, then flite's."""
-    own = [voice for voice in voices.KOKORO if voice not in voices.HELD_OUT]
-    for count, speakers, takes in ((counts.kokoro, own, counts.takes), (counts.flite, voices.FLITE, 1)):
+    for count, speakers, takes in ((counts.kokoro, voices.LEARNT, counts.takes), (counts.flite, voices.FLITE, 1)):
         for i in range(count):
             voice = speakers[i % len(speakers)]
             heard = ("clean", *["heard"] * (takes - 1)) if takes > 1 else ("heard",)

@@ -30,6 +30,7 @@ KOKORO = ("af_alloy", "af_aoede", "af_bella", "af_heart", "af_jessica", "af_kore
           "bf_alice", "bf_isabella", "bf_lily", "bm_daniel", "bm_george", "bm_lewis")
 FLITE = ("slt", "rms", "awb")
 HELD_OUT = ("af_kore", "am_liam", "bf_lily")  # never trained on
+LEARNT = tuple(voice for voice in KOKORO if voice not in HELD_OUT)
 # Kokoro was trained on phonemes of its own, which differ from espeak's IPA in these.
 PHONEMES = {"əl": "ᵊl", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɬ": "l", "ʲ": "j", "tʃ": "ʧ", "dʒ": "ʤ", "oʊ": "O",
             "aʊ": "W", "əʊ": "Q", "aɪ": "I", "eɪ": "A", "ɔɪ": "Y"}  # noqa: RUF001
