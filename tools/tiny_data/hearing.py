@@ -55,7 +55,7 @@ class Counts:
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl, and phones_*.jsonl, in which the same speech is spelt
     in phones; returns how many lines of each. Raises OmniError."""
-    jobs = {TRAIN: list(_training(counts, seed)), HELD_OUT: list(_held_out(counts, seed))}
+    jobs = {TRAIN: list(training(counts, seed)), HELD_OUT: list(held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
         studio = Studio(said, partial / "sounds", SPEEDS, takes_of)
@@ -69,7 +69,7 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     return {part: len(own) for part, own in lines.items()}
 
 
-def _training(counts: Counts, seed: int) -> Iterator[Job]:
+def training(counts: Counts, seed: int) -> Iterator[Job]:
     """Kokoro's voices in turn, then flite's."""
     for count, speakers, takes in ((counts.kokoro, voices.LEARNT, counts.takes), (counts.flite, voices.FLITE, 1)):
         for i in range(count):
@@ -78,7 +78,7 @@ def _training(counts: Counts, seed: int) -> Iterator[Job]:
             yield _job(f"{voice}-{i:05d}", voice, False, np.random.SeedSequence([seed, len(speakers), i]), heard)
 
 
-def _held_out(counts: Counts, seed: int) -> Iterator[Job]:
+def held_out(counts: Counts, seed: int) -> Iterator[Job]:
     for j, voice in enumerate(voices.HELD_OUT):
         for i in range(counts.held_out):
             sequence = np.random.SeedSequence([seed, 1000 + j, i])

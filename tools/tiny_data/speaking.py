@@ -1,7 +1,8 @@
 """Speech to learn to say: sentences over the vocabulary and the answers that omni-tiny gives, in its two voices.
 
 Its voices are two of Kokoro's. Held out are sentences, decided by the text; also written is what has words from outside
-the vocabulary. Each text is said by one voice, drawn apart from the text. The user asks for it in writing.
+the vocabulary. Each text is said by one voice, drawn apart from the text. The user asks for it in writing, or for
+something else: a Talker has to read what is answered, not what was asked.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from tools.tiny_data.voices import Studio, Voices
 VOICES = {"Heart": "af_heart", "Michael": "am_michael"}  # names of the speakers: whose voices they are
 OUTSIDE = "outside"  # a part of its own, beside the held-out sentences
 ANSWERS = 0.25  # share of the answers, the rest being sentences
-ASKED = ("Say: {}", "Read this aloud: {}", "Please say: {}")
+ASKED = ("Say: {}", "Read this aloud: {}", "Please say: {}", "What is said?", "What do you see?", "Tell me more.")
 PEAK, SPEEDS = 0.5, (0.95, 1.1)
 
 
@@ -30,24 +31,21 @@ PEAK, SPEEDS = 0.5, (0.95, 1.1)
 class Counts:
     """Texts of each part, half of them in each voice."""
 
-    train: int = 2800
-    held_out: int = 200
-    outside: int = 200
+    train: int = 640
+    held_out: int = 60
+    outside: int = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A text to be said by a speaker. seed: of what is drawn for it; kind: sentence or answer."""
+    """A text to be said by a voice, which may be a speaker's. seed: of what is drawn for it."""
 
     name: str
     kind: str
     text: str
-    speaker: str
+    speaker: str | None
+    voice: str
     seed: int
-
-    @property
-    def voice(self) -> str:
-        return VOICES[self.speaker]
 
 
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
@@ -56,7 +54,7 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     jobs = {part: list(plan(part, count, seed)) for part, count in dataclasses.asdict(counts).items()}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        studio = Studio(said, partial / "sounds", SPEEDS, _take)
+        studio = Studio(said, partial / "sounds", SPEEDS, take)
         studio.record([job for own in jobs.values() for job in own], out.name, workers)
         for part, own in jobs.items():
             (partial / f"{part}.jsonl").write_text("".join(json_line(line(job)) for job in own))
@@ -75,7 +73,7 @@ def plan(part: str, count: int, seed: int) -> Iterator[Job]:
         if text in said:
             continue
         speaker = tuple(VOICES)[int(rng.integers(len(VOICES)))]
-        yield Job(f"{part}-{len(said):05d}", kind, text, speaker, int(rng.integers(2**31)))
+        yield Job(f"{part}-{len(said):05d}", kind, text, speaker, VOICES[speaker], int(rng.integers(2**31)))
         said.add(text)
 
 
@@ -90,7 +88,7 @@ def answer(rng: np.random.Generator) -> str:
     return as_sentence(makers[rng.choice(len(makers), p=shares / shares.sum())]())
 
 
-def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+def take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
     """(name, samples, rate): with a little silence around."""
     wave = voices.padded(trimmed(said, voices.RATE), rng, voices.RATE, (0.05, 0.15))
     yield job.name, voices.levelled(wave, PEAK), voices.RATE
@@ -99,7 +97,7 @@ def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tupl
 def line(job: Job) -> dict[str, Any]:
     """Of the manifest: the user asks in writing, the assistant says it."""
     asked = ASKED[job.seed % len(ASKED)].format(job.text)
-    sound = {"type": "audio", "audio": f"sounds/{job.name}.flac", "speaker": job.speaker}
+    sound = {"type": "audio", "audio": f"sounds/{job.name}.flac", **({"speaker": job.speaker} if job.speaker else {})}
     return {"id": job.name, "kind": job.kind, "messages": [
         {"role": "user", "content": asked},
         {"role": "assistant", "content": [{"type": "text", "text": job.text}, sound]}]}
