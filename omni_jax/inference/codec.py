@@ -28,7 +28,7 @@ from omni_jax.models.mel import log_mel
 from omni_jax.weights import Speaker, beside, match, read_tensors
 from omni_jax.weights.names import leaves, nest
 
-PIECE = 768  # mel frames that are computed at a time
+PIECES = 192, 384, 768  # mel frames that are computed at a time: few shapes, and little padding for short recordings
 TABLE = "token2wav/dit/codec_embed/weight"  # [rows, E]: the first V are sounds, the others marks
 
 
@@ -99,12 +99,13 @@ class Codec:
 
 def mel_of(wave: np.ndarray, frames: int, config: MelConfig) -> np.ndarray:
     """float32 [frames, M] of a recording, float32 [samples], that has so many; at its ends they see its reflection. It
-    is taken in pieces of one shape, whatever the length."""
+    is taken in pieces of one of PIECES, the smallest that holds it all, or several of the last."""
     around = np.pad(wave, config.pad, mode="reflect")
+    piece = next((size for size in PIECES if size >= frames), PIECES[-1])
     parts = []
-    for first in range(0, frames, PIECE):
-        stretch = around[first * config.hop:(first + PIECE) * config.hop + 2 * config.pad]
-        stretch = np.pad(stretch, (0, PIECE * config.hop + 2 * config.pad - len(stretch)))
+    for first in range(0, frames, piece):
+        stretch = around[first * config.hop:(first + piece) * config.hop + 2 * config.pad]
+        stretch = np.pad(stretch, (0, piece * config.hop + 2 * config.pad - len(stretch)))
         parts.append(np.asarray(_log_mel(stretch[None], config))[0])
     return np.concatenate(parts)[:frames]
 

@@ -6,7 +6,7 @@ products: a code waits for a bounded stretch of sound, and a long clip is a batc
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from omni_jax.models.layers import GatedMLP, Linear, RMSNorm, each, param, stack
 from omni_jax.sharding import constrain
 
 MEL_CENTRE, MEL_SPREAD = -5.0, 3.0  # of natural log mels of speech, which lie between -11.5 and 2
-WINDOW = 32  # blocks of a long clip that are encoded together
+WINDOWS = 8, 16, 32  # blocks of a clip that are encoded together: few shapes, and little padding for short clips
 
 
 class CodecEncoderLayer(GatedMLP):
@@ -115,15 +115,16 @@ def neighbourhood(x: jax.Array, back: int, ahead: int) -> jax.Array:
 
 
 def in_windows(encode: Callable[[np.ndarray, np.ndarray, np.ndarray], jax.Array], config: CodecEncoderConfig,
-               mel: np.ndarray, blocks: int = WINDOW) -> np.ndarray:
+               mel: np.ndarray, sizes: Sequence[int] = WINDOWS) -> np.ndarray:
     """What `encode` (mel [1, n, T, M], frames [1], begin [1]) -> [1, n, C, …] gives for a clip of any length, mel
     [frames, M] -> [codes, …].
 
-    Windows of so many blocks with all the context that their codes depend on, so that seams are exact; all of one
-    shape.
+    Windows of one of these `sizes`, the smallest that holds the clip, or several of the last; with all the context that
+    their codes depend on, so that seams are exact.
     """
     back, ahead = config.reach
     T, C, frames = config.block_size, config.codes_per_block, len(mel)
+    blocks = next((size for size in sizes if size * T >= frames), sizes[-1])
     before, whole = back * T, -(-frames // (blocks * T))
     padded = np.pad(mel, ((before, whole * blocks * T - frames + ahead * T), (0, 0)))
     parts = []

@@ -13,7 +13,6 @@ MOST_BYTES = 40_000_000
 ANSWERS = {
     ("butterfly", "What do you see?"): "A butterfly.",
     ("butterfly", "What is it?"): "A butterfly.",
-    ("drawing", "Where do you see the taxi?"): "On the right.",
     ("drawing", "What colour is the taxi?"): "Yellow.",
 }
 OPTIONS = {"max_new_tokens": 24, "return_audio": False}
@@ -55,9 +54,10 @@ def test_it_hears(tiny):
 
 
 def test_what_it_sees_is_in_the_picture(tiny):
-    """Mirrored, the taxi is on the left; without a picture there is nothing to see."""
-    mirrored = sample("drawing").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    assert tiny.generate(asked("Where do you see the taxi?", mirrored), **OPTIONS).text == "On the left."
+    """With green and blue exchanged, what was yellow is a pinkish purple; without a picture there is nothing to see."""
+    red, green, blue = sample("drawing").split()
+    other = Image.merge("RGB", (red, blue, green))
+    assert tiny.generate(asked("What colour is the taxi?", other), **OPTIONS).text in ("Purple.", "Pink.")
     assert tiny.generate(asked("What do you see?"), **OPTIONS).text == "I see no picture."
 
 

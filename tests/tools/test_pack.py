@@ -1,8 +1,11 @@
 """The command that makes a checkpoint small enough to give away."""
 
+import shutil
+
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import omni_jax
 from omni_jax import OmniError
@@ -33,6 +36,28 @@ def test_the_thinker_alone_answers_as_before(talking_7b, talking, tmp_path):
     assert small.generate(ASKED, **options).token_ids == talking.generate(ASKED, **options).token_ids
     with pytest.raises(OmniError, match="has no Talker"):
         small.generate(ASKED, return_audio=True)
+
+
+def test_weights_between_two_checkpoints(talking_7b, tmp_path):
+    doubled = tmp_path / "doubled"
+    shutil.copytree(talking_7b, doubled)
+    for file in doubled.glob("*.safetensors"):
+        arrays = load_file(file)
+        save_file({name: (2 * array.astype(np.float32)).astype(array.dtype) for name, array in arrays.items()}, file)
+    pack.main([str(talking_7b), str(tmp_path / "out"), "--blend", str(doubled), "0.25", "--dtype", "float32"])
+    config = OmniConfig.load(talking_7b)
+    found, ours = (read_tensors(directory, config) for directory in (tmp_path / "out", talking_7b))
+    assert set(found) == set(ours)
+    for name, tensor in ours.items():
+        np.testing.assert_allclose(found[name].load(), 1.25 * tensor.load().astype(np.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize("other, share, told", [
+    ("nowhere", "0.5", "nowhere"), (".", "half", "SHARE half must be a number from 0 to 1"), (".", "1.5", "SHARE 1.5")])
+def test_bad_blends(talking_7b, tmp_path, other, share, told):
+    with pytest.raises(OmniError, match=told):
+        pack.main([str(talking_7b), str(tmp_path / "out"), "--blend", str(tmp_path / other), share])
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_float16_cannot_hold_is_an_error():

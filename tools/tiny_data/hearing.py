@@ -49,7 +49,7 @@ class Counts:
     kokoro: int = 1700
     flite: int = 6000
     held_out: int = 80  # of each held-out voice
-    takes: int = 3
+    takes: int = 6
 
 
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
