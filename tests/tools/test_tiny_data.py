@@ -1,5 +1,6 @@
 """What omni-tiny hears in training: texts that never mix, sounds as they reach a microphone, lines that are read."""
 
+import hashlib
 import itertools
 import json
 import re
@@ -235,6 +236,17 @@ def test_pieces_are_of_sentences_of_their_part(part, held_out):
     pieces = [job.text for job in jobs if job.kind == "piece"]
     assert {len(text.split()) for text in pieces} == set(range(1, voicing.PIECE + 1))
     assert all(text[0].isupper() and text[-1] in ".?" and text[-2] != "," for text in pieces)
+
+
+def test_parts_are_joined_if_they_are_those_pinned(tmp_path):
+    parts = [tmp_path / "one", tmp_path / "two"]
+    for part, text in zip(parts, (b"a", b"b"), strict=True):
+        part.write_bytes(text)
+    with pytest.raises(OmniError, match="whole: its parts are not those that were pinned"):
+        packages._join(parts, tmp_path / "whole", "0" * 64)
+    assert not (tmp_path / "whole").exists() and parts[0].exists()
+    packages._join(parts, tmp_path / "whole", hashlib.sha256(b"ab").hexdigest())
+    assert (tmp_path / "whole").read_bytes() == b"ab" and not parts[0].exists()
 
 
 def test_a_missing_npm_is_one_sentence(monkeypatch):
