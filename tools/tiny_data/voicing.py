@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from omni_jax.weights.files import whole_directory
-from tools._manifests import json_line
 from tools.tiny_data import hearing, sentences, speaking, texts, voices
 from tools.tiny_data.examples import HELD_OUT, TRAIN
 from tools.tiny_data.speaking import Job
-from tools.tiny_data.voices import Studio, Voices
+from tools.tiny_data.voices import Voices
 
 SHARES = {"sentence": 0.5, "piece": 0.35, "answer": 0.15}  # of what flite says
 PIECE = 4  # words at most
@@ -39,13 +37,7 @@ def write(out: Path, said: Voices, counts: Counts, heard: hearing.Counts, seed: 
     of_flite = {part: list(plan(part, count, seed)) for part, count in dataclasses.asdict(counts).items()}
     jobs = {f"{maker}_{part}": own for maker, parts in (("kokoro", of_kokoro), ("flite", of_flite))
             for part, own in parts.items()}
-    with whole_directory(out) as partial:
-        (partial / "sounds").mkdir()
-        studio = Studio(said, partial / "sounds", hearing.SPEEDS, speaking.take)
-        studio.record([job for own in jobs.values() for job in own], out.name, workers)
-        for name, own in jobs.items():
-            (partial / f"{name}.jsonl").write_text("".join(json_line(speaking.line(job)) for job in own))
-    return {name: len(own) for name, own in jobs.items()}
+    return speaking.write_jobs(out, said, jobs, hearing.SPEEDS, workers)
 
 
 def plan(part: str, count: int, seed: int) -> Iterator[Job]:
