@@ -56,9 +56,9 @@ def whole(run, tmp_path_factory):
 def test_killed_and_started_again_it_is_the_same_run(run, whole, tmp_path):
     """Once killed at once, at a random step; once asked to end, behind what the first left and well before the end."""
     workdir, run = tmp_path / "run", changed(run, steps=8)
-    for number, steps, status in ((signal.SIGKILL, (1, 4), -signal.SIGKILL), (signal.SIGTERM, (6, 6), 1)):
+    for number, step, status in ((signal.SIGKILL, random.randint(1, 4), -signal.SIGKILL), (signal.SIGTERM, 6, 1)):
         process = start(run, workdir, tmp_path)
-        until(process, workdir, random.randint(*steps))
+        until(process, workdir, step)
         process.send_signal(number)
         assert process.wait() == status  # so that a script does not go on with half a run
     assert start(run, workdir, tmp_path).wait() == 0
