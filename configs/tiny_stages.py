@@ -20,10 +20,13 @@ PERCEIVED = {"hearing/": 0.6, "seeing/": 0.28, "asking/": 0.12}
 LISTENED = {"hearing/": 0.68, "seeing/": 0.22, "asking/": 0.1}
 VOICED = {"voicing/kokoro_": 1.0}
 TO_BE_CODED = {"voicing/kokoro_": 0.5, "voicing/flite_": 0.25, "speaking/": 0.25}
-MOSTLY_ITS_OWN = {"speaking/codes_": 0.6, "voicing/codes_kokoro_": 0.4}
+ITS_OWN = {"replying/": 0.5, "speaking/": 0.3, "voicing/kokoro_": 0.2}
+SAID = {"replying/codes_": 0.9, "speaking/codes_": 0.1}
+REPLIED = {"replying/codes_shown_": 0.7, "replying/codes_": 0.3}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 LISTENING_MEDIA = MediaBudget(audio_blocks=64)
+SAID_MEDIA = MediaBudget(audio_blocks=16, frame_pairs=((1, 14),), pictures=8)
 PERCEIVED_MEDIA = MediaBudget(audio_blocks=60, frame_pairs=((1, 40),), pictures=8)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),

@@ -46,7 +46,7 @@ def write_text_files(directory: Path, config: OmniConfig, ranks: Sequence[bytes]
         "bos_token_id": special["<|im_start|>"], "do_sample": False, "eos_token_id": special["<|im_end|>"],
         "pad_token_id": special["<|endoftext|>"],
     })
-    _fast_tokenizer(vocabulary, merges, special).save(str(directory / "tokenizer.json"))
+    _fast_tokenizer(vocabulary, merges, special).save(str(directory / "tokenizer.json"), pretty=False)
 
 
 def read_ranks(path: str | Path) -> list[bytes]:

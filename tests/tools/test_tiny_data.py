@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -12,7 +13,19 @@ import soundfile
 from omni_jax import OmniError
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Manifest
-from tools.tiny_data import asking, frames, hearing, packages, sentences, speaking, texts, voices, voicing, words
+from tools.tiny_data import (
+    asking,
+    frames,
+    hearing,
+    packages,
+    replying,
+    sentences,
+    speaking,
+    texts,
+    voices,
+    voicing,
+    words,
+)
 
 
 @pytest.mark.parametrize("draw", [texts.digits, texts.sentence])
@@ -253,3 +266,49 @@ def test_a_missing_npm_is_one_sentence(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(OmniError, match=r"npm: is missing; install it \(Node.js has npm\)"):
         packages._run("npm", "--version")
+
+
+def test_lines_of_replying(tmp_path, monkeypatch):
+    """Both voices say each answer, in reply to writing and, in manifests of their own, to what has that answer."""
+    sound = {"type": "audio", "audio": "sounds/a.flac"}
+    picture = {"type": "image", "image": "pictures/a.jpg"}
+    shown = {"seeing": ([picture, {"type": "text", "text": "Where is it?"}], "Up."), "hearing": ([sound], "Down."),
+             "asking": ([{"type": "image", "image": "../seeing/pictures/b.jpg"}, sound], "Down.")}
+    for part, (asked, told) in shown.items():
+        (tmp_path / part).mkdir()
+        line = {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
+        for name in ("train", "held_out"):
+            (tmp_path / part / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    monkeypatch.setattr(replying, "answers", lambda: ["Up.", "Down.", "Before."])
+    written = replying.write(tmp_path / "replying", Hum(), replying.Counts(3, 3, 2), 0, workers=1)
+    assert written == {"train": 2 * (3 * 2 + 3), "shown_train": 2 * 2 * 2, "held_out": 3, "shown_held_out": 0}
+    contexts = defaultdict(list)
+    for part in ("train", "shown_train"):
+        for line in (json.loads(line) for line in (tmp_path / f"replying/{part}.jsonl").open()):
+            asked, (text, said) = (message["content"] for message in line["messages"])
+            assert soundfile.info(tmp_path / "replying" / said["audio"]).samplerate == 24_000
+            contexts[part, text["text"]].append(asked)
+            if part == "train":
+                assert asked in {form.format(text["text"]) for form in speaking.ASKED}
+    assert contexts["shown_train", "Up."] == 4 * [[{"type": "image", "image": "../seeing/pictures/a.jpg"},
+                                                   {"type": "text", "text": "Where is it?"}]]
+    assert {item["audio"] for asked in contexts["shown_train", "Down."] for item in asked if "audio" in item} <= {
+        "../hearing/sounds/a.flac", "../asking/sounds/a.flac"}
+    assert {item["image"] for asked in contexts["shown_train", "Down."] for item in asked if "image" in item} <= {
+        "../asking/../seeing/pictures/b.jpg"}
+
+
+def test_replies_cover_all_answers_and_hold_texts_out():
+    answers = replying.answers()
+    assert len(set(answers)) == len(answers) and set(texts.questions().values()) | set(texts.COMMANDS) <= set(answers)
+    assert {"A butterfly.", "Yellow.", "Twelve.", "On the left.", "I see no picture."} <= set(answers)
+    train, held_out = (list(replying.drawn(part, 40, 0)) for part in ("train", "held_out"))
+    assert all(texts.is_held_out(job.text) for job in held_out)
+    assert not any(texts.is_held_out(job.text) for job in train)
+    assert {job.kind for job in train} == {"several", "digits", "sentence"}
+
+
+def test_what_is_replied_to_must_be_there(tmp_path):
+    with pytest.raises(OmniError, match="seeing: is not there, and it is replied to; make it first"):
+        replying.write(tmp_path / "replying", Hum(), replying.Counts(1, 1, 1), 0, workers=1)
+    assert not (tmp_path / "replying").exists()
