@@ -145,10 +145,10 @@ out/smoke/model: | .venv/run
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes.
-TINY := contrast language see frames hear perceive listen codec vocoder recode talker voices
-tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+TINY := contrast language see frames hear perceive listen
+tiny: out/tiny/blended_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed
-	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16
+	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --no-speech
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
 	$(BIN)/python -m tools.curves $(TINY:%=out/tiny/%) --out omni_jax/assets/omni-tiny/losses.png
 
@@ -178,7 +178,8 @@ out/tiny/listen_model: | out/tiny/perceive_model
 out/tiny/blended_model: | out/tiny/listen_model
 	$(BIN)/python -m tools.pack out/tiny/perceive_model $@ --blend out/tiny/listen_model 0.75 --dtype float32
 
-# Its voice: vocoder and codes, two speakers, each from one recording, and the Talker.
+# Its voice, which is begun: vocoder and codes, two speakers, each from one recording, and the Talker, whose speech cannot
+# be understood well enough yet to come with the package.
 out/tiny/codec_model: | out/tiny/blended_model out/tiny/data/voicing out/tiny/data/speaking
 out/tiny/vocoder_model: | out/tiny/codec_model
 out/tiny/recode_model: | out/tiny/vocoder_model out/tiny/data/replying

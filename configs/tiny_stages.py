@@ -22,11 +22,11 @@ VOICED = {"voicing/kokoro_": 1.0}
 TO_BE_CODED = {"voicing/kokoro_": 0.5, "voicing/flite_": 0.25, "speaking/": 0.25}
 ITS_OWN = {"replying/": 0.5, "speaking/": 0.3, "voicing/kokoro_": 0.2}
 SAID = {"replying/codes_": 0.9, "speaking/codes_": 0.1}
-REPLIED = {"replying/codes_shown_": 0.7, "replying/codes_": 0.3}
+REPLIED = {"replying/codes_shown_": 0.5, "replying/codes_": 0.35, "speaking/codes_": 0.15}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 LISTENING_MEDIA = MediaBudget(audio_blocks=64)
-SAID_MEDIA = MediaBudget(audio_blocks=16, frame_pairs=((1, 14),), pictures=8)
+SAID_MEDIA = MediaBudget(audio_blocks=10, frame_pairs=((1, 8),), pictures=8)
 PERCEIVED_MEDIA = MediaBudget(audio_blocks=60, frame_pairs=((1, 40),), pictures=8)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),

@@ -22,7 +22,7 @@ import numpy as np
 
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError, require
-from omni_jax.weights import Tensor, find_speakers, match, ordered_tensors, read_tensors, save_huggingface
+from omni_jax.weights import Tensor, beside, find_speakers, match, ordered_tensors, read_tensors, save_huggingface
 from tools._cli import parser, run
 
 
@@ -47,9 +47,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         tensors = [tensor for tensor in tensors if tensor.name.startswith(config.thinker_prefix)]
     tensors = [cast(tensor, jnp.dtype(arguments.dtype)) for tensor in tensors]
     config = dataclasses.replace(config, source={**config.source, "torch_dtype": arguments.dtype})
-    save_huggingface(out, config, tensors, speakers, companions=source, progress=True)
+    save_huggingface(out, config, tensors, speakers, companions=source, write_companions=_without_encoders,
+                     progress=True)
     return {"directory": str(out), "tensors": len(tensors), "bytes": sum(tensor.nbytes for tensor in tensors),
             "speakers": list(speakers), "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _without_encoders(directory: Path) -> None:
+    for path in beside.files(directory):
+        path.unlink()
 
 
 def share_of(text: str) -> float:

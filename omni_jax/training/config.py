@@ -111,7 +111,8 @@ class LoraConfig:
 class SpeechConfig:
     """Training of the voice.
 
-    apart: share of the utterances whose speaker is drawn apart from what is said, though one is named. named: whether
+    apart: share of the utterances whose speaker is drawn apart from what is said, though one is named. masked: share of
+    the codes that are kept from the Talker while it learns what follows (see utterances.masked). named: whether
     named voices keep the checkpoint's speaker vectors, instead of those that the speaker encoder gives. clip,
     reference: blocks of a clip to learn, and of the other stretch of its voice. drop: share of the rows trained
     without speaker, reference and codes, for guidance. commitment: weight of the encoder's distance to its codes.
@@ -122,6 +123,7 @@ class SpeechConfig:
     """
 
     apart: float = 0.0
+    masked: float = 0.0
     named: bool = False
     clip: int = 12
     reference: int = 12
@@ -142,6 +144,7 @@ class SpeechConfig:
         need = lambda condition, sentence: require(condition, "speech", sentence)
         need(self.clip >= 1 and self.reference >= 1, "clip and reference must be 1 block or more")
         need(0 <= self.apart <= 1, f"apart {self.apart} must be a share of the utterances, from 0 to 1")
+        need(0 <= self.masked <= 1, f"masked {self.masked} must be a share of the codes, from 0 to 1")
         need(0 <= self.drop < 1, f"drop {self.drop} must be a share of the rows, from 0 to below 1")
         need(self.encoder_width >= 64 and self.encoder_width % 64 == 0 and self.encoder_layers >= 1,
              f"encoder_width {self.encoder_width} must be a multiple of 64, and encoder_layers 1 or more")

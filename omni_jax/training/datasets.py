@@ -75,6 +75,7 @@ def held_out_batches(config: TrainConfig, processor: Processor, shard: tuple[int
     shards, which must take equally many, it is always that many: those after the end hold nothing to learn."""
     index, count = shard
     _check(config, count)
+    config = dataclasses.replace(config, speech=dataclasses.replace(config.speech, masked=0.0))
     manifests = [Manifest(source) for source in config.data.held_out]
     if not manifests:
         return iter(())

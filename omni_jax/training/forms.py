@@ -19,7 +19,7 @@ from omni_jax.training.clips import Clips
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.manifests import Line
 from omni_jax.training.packing import PER_ROW, Read, budget, cost, to_batch
-from omni_jax.training.utterances import Utterance, talker_rows, utterances
+from omni_jax.training.utterances import Utterance, masked, talker_rows, utterances
 from omni_jax.weights import find_speakers
 from omni_jax.weights.speakers import Speaker
 
@@ -74,6 +74,8 @@ class Spoken:
         run, config = self.texts.run, self.texts.processor.config
         example, taken, _, _ = self.texts.read(line, rng)
         said = utterances(example, config, self.speakers, run.speech.apart, self.pairs, rng)
+        if run.speech.masked:
+            said = [masked(each, run.speech.masked, config, rng) for each in said]
         steps = sum(each.steps for each in said)
         require(steps <= run.data.speech_length, "speech", f"takes {steps:,} steps of the Talker (data.speech_length "
                 f"is {run.data.speech_length:,}); raise that number or shorten it")

@@ -20,13 +20,15 @@ from omni_jax.weights.speakers import Speaker
 @dataclasses.dataclass(frozen=True)
 class Utterance:
     """start, end: the turn's text in the conversation's tokens; codes int32 [n]; voice: the speaker's first token;
-    ended: whether an end mark follows the codes, or they were cut off."""
+    ended: whether an end mark follows the codes, or they were cut off; given int32 [n]: the codes as the Talker is told
+    them, where these are not the same (see `masked`)."""
 
     start: int
     end: int
     codes: np.ndarray
     voice: int
     ended: bool = True
+    given: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -52,6 +54,13 @@ def utterances(example: Example, config: OmniConfig, speakers: Mapping[str, Spea
         found += [Utterance(turn.start, turn.end, _codes(turn, key, config), voice,
                             not (key == "worse" and turn.sound.get("worse_cut_off", False))) for key in keys]
     return found
+
+
+def masked(said: Utterance, share: float, config: OmniConfig, rng: np.random.Generator) -> Utterance:
+    """With this share of the codes that are given, drawn one by one, masked, though all are learnt. Few recordings can
+    be told by their codes alone, and a Talker that tells them so does not learn to read; so some are kept from it."""
+    drawn = rng.random(len(said.codes)) < share
+    return dataclasses.replace(said, given=np.where(drawn, config.talker_config.tts_codec_mask_token_id, said.codes))
 
 
 def _voice(sound: Mapping[str, Any], speakers: Mapping[str, Speaker], apart: float,
@@ -90,11 +99,12 @@ def _steps(said: Utterance, first: int, config: OmniConfig) -> _Steps:
     source = np.where(after < words, first + read + after, -1)
     text = np.select([after < words, after == words], [none, none * 0 + talker.tts_text_end_token_id],
                      talker.tts_text_pad_token_id)
+    given = said.codes if said.given is None else said.given
     join = lambda before, voice, speech: np.concatenate([before, [voice], speech]).astype(np.int32)
     tokens, unread = first + np.arange(read), np.full(read, -1)
     return _Steps(
         source=join(tokens, -1, source), text=join(unread, said.voice, text),
-        code=join(unread, talker.tts_codec_pad_token_id, [talker.tts_codec_start_token_id, *said.codes]),
+        code=join(unread, talker.tts_codec_pad_token_id, [talker.tts_codec_start_token_id, *given]),
         # The voice and the first code are numbered as the text after what was read; later codes from the greatest on.
         place=join(tokens, first + read, np.full(n + 1, first + read + 1)), beyond=join(unread * 0, 0, after),
         targets=join(unread * 0, 0, [*said.codes, talker.tts_codec_end_token_id]),

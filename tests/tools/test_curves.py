@@ -30,6 +30,6 @@ def test_runs_are_drawn_in_rows_of_panels(tmp_path):
 
 
 def test_a_run_without_steps_is_one_sentence(tmp_path):
-    with pytest.raises(OmniError, match="nothing/metrics.jsonl: has no step; give the working directory of a run"):
+    with pytest.raises(OmniError, match=r"nothing/metrics\.jsonl: has no step; give the working directory of a run"):
         curves.main([str(tmp_path / "nothing"), "--out", str(tmp_path / "losses.png")])
     assert not (tmp_path / "losses.png").exists()

@@ -29,6 +29,15 @@ def test_a_whole_checkpoint_in_half_the_bytes(talking_7b, tmp_path, name, dtype)
     assert config.to_json()["torch_dtype"] == name
 
 
+def test_what_only_training_needs_stays_behind(talking_7b, tmp_path):
+    shutil.copytree(talking_7b, tmp_path / "trained")
+    for name in ("codec_encoder.json", "codec_encoder.safetensors", "speaker_encoder.safetensors"):
+        (tmp_path / "trained" / name).write_text("{}")
+    pack.main([str(tmp_path / "trained"), str(tmp_path / "small")])
+    assert not list((tmp_path / "small").glob("*_encoder.*"))
+    assert (tmp_path / "small" / "tokenizer.json").exists()
+
+
 def test_the_thinker_alone_answers_as_before(talking_7b, talking, tmp_path):
     pack.main([str(talking_7b), str(tmp_path / "small"), "--dtype", "float32", "--no-speech"])
     small = omni_jax.load(tmp_path / "small", mesh="")

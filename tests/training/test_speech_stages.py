@@ -10,9 +10,11 @@ import pytest
 
 from omni_jax import OmniError
 from omni_jax.config import OmniConfig
+from omni_jax.data.processor import Processor
 from omni_jax.training import setup as setups
 from omni_jax.training.checkpoints import read_trained
 from omni_jax.training.config import OptimizerConfig
+from omni_jax.training.datasets import held_out_batches, train_batches
 from omni_jax.training.loop import train
 from tests.test_sharding import SPLITS, name
 from tests.training.conftest import changed
@@ -153,3 +155,12 @@ def test_pairs_are_needed_for_preference(speech, tmp_path):
     run = speech_run("preference", speech[0], speech[1].parent / "unpaired.jsonl")
     with pytest.raises(OmniError, match=r"12 of 12 examples are broken.*has no worse; make them with tools.make_pref"):
         batches(run, 1)
+
+
+def test_codes_are_masked_in_training_alone(speech):
+    run = speech_run("talker", *speech, masked=1.0)
+    processor = Processor.load(speech[0], OmniConfig.load(speech[0]))
+    mask = processor.config.talker_config.tts_codec_mask_token_id
+    learnt, judged = (next(iter(make(run, processor))).arrays.speech for make in (train_batches, held_out_batches))
+    assert (learnt.code == mask).sum() > 500 and not (judged.code == mask).any()
+    assert not (learnt.targets == mask).any()

@@ -16,7 +16,7 @@ from omni_jax.training.batch import SpokenBatch
 from omni_jax.training.config import DataConfig, MediaBudget, SpeechConfig, TrainConfig
 from omni_jax.training.objectives import preference, spoken_hidden, talker
 from omni_jax.training.packing import to_batch
-from omni_jax.training.utterances import talker_rows, utterances
+from omni_jax.training.utterances import Utterance, masked, talker_rows, utterances
 from omni_jax.weights import load_params
 
 CONVERSATIONS = [
@@ -198,3 +198,16 @@ def test_speech_that_cannot_be_learnt(talking, said, sound, said_of_it):
 def test_a_checkpoint_without_speakers_is_told(talking, said):
     with pytest.raises(OmniError, match="has no speakers"):
         utterances(said[0], talking.config, {}, 0.0, False, np.random.default_rng(0))
+
+
+def test_masked_codes_are_learnt_though_they_are_not_given(talking):
+    said = Utterance(2, 4, np.arange(400) % 50, 7)
+    hidden = masked(said, 0.3, talking.config, np.random.default_rng(0))
+    ours, before = (talker_rows([[(0, [each])]], 500, talking.config) for each in (hidden, said))
+    for name, rows in ours._asdict().items():
+        if name != "code":
+            np.testing.assert_array_equal(rows, getattr(before, name))
+    other = ours.code != before.code
+    assert set(ours.code[other]) == {talking.config.talker_config.tts_codec_mask_token_id}
+    assert not other[0, :4].any() and 0.2 < other.sum() / 400 < 0.4
+    assert masked(said, 0.0, talking.config, np.random.default_rng(0)).given.tolist() == said.codes.tolist()
