@@ -18,7 +18,6 @@ import librosa
 import numpy as np
 
 from omni_jax.errors import require
-from omni_jax.training.spoken import trimmed
 from omni_jax.weights.files import whole_directory
 from tools._manifests import json_line
 from tools.tiny_data import hearing, speaking, texts, voices
@@ -104,8 +103,7 @@ class _Takes:
         for number in range(self.count):
             bend = 1 + (float(rng.uniform(-BEND, BEND)) if number else 0)
             wave = librosa.resample(said, orig_sr=voices.RATE * bend, target_sr=voices.RATE, res_type="soxr_hq")
-            wave = voices.padded(trimmed(wave, voices.RATE), rng, voices.RATE, (0.05, 0.15))
-            yield hearing.take_name(job, number), voices.levelled(wave, speaking.PEAK), voices.RATE
+            yield hearing.take_name(job, number), speaking.cut(wave, rng), voices.RATE
 
 
 def _shown(data: Path, part: str) -> dict[str, list[Any]]:
@@ -139,8 +137,4 @@ def _lines(job: Job, takes: int, find: Callable[[str], Sequence[Any]]) -> Iterat
     """A line for each take, in reply to one of what `find` gives for the text, if there is anything."""
     rng, asked = np.random.default_rng([job.seed, 1]), find(job.text)
     for number in range(takes if asked else 0):
-        name = hearing.take_name(job, number)
-        sound = {"type": "audio", "audio": f"sounds/{name}.flac", "speaker": job.speaker}
-        yield {"id": name, "kind": job.kind, "messages": [
-            {"role": "user", "content": pick(rng, asked)},
-            {"role": "assistant", "content": [{"type": "text", "text": job.text}, sound]}]}
+        yield speaking.line(hearing.take_name(job, number), job, pick(rng, asked))

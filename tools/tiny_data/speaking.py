@@ -63,7 +63,7 @@ def write_jobs(out: Path, said: Voices, jobs: dict[str, list[Job]], speeds: tupl
         studio = Studio(said, partial / "sounds", speeds, _take)
         studio.record([job for own in jobs.values() for job in own], out.name, workers)
         for part, own in jobs.items():
-            (partial / f"{part}.jsonl").write_text("".join(json_line(_line(job)) for job in own))
+            (partial / f"{part}.jsonl").write_text("".join(json_line(_in_writing(job)) for job in own))
     return {part: len(own) for part, own in jobs.items()}
 
 
@@ -95,15 +95,22 @@ def answer(rng: np.random.Generator) -> str:
 
 
 def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
-    """(name, samples, rate): with a little silence around."""
-    wave = voices.padded(trimmed(said, voices.RATE), rng, voices.RATE, (0.05, 0.15))
-    yield job.name, voices.levelled(wave, PEAK), voices.RATE
+    """(name, samples, rate): as it was said."""
+    yield job.name, cut(said, rng), voices.RATE
 
 
-def _line(job: Job) -> dict[str, Any]:
-    """Of the manifest: the user asks in writing, the assistant says it."""
-    asked = ASKED[job.seed % len(ASKED)].format(job.text)
-    sound = {"type": "audio", "audio": f"sounds/{job.name}.flac", **({"speaker": job.speaker} if job.speaker else {})}
-    return {"id": job.name, "kind": job.kind, "messages": [
+def cut(said: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With a little silence around, float32 [samples] at voices.RATE."""
+    return voices.levelled(voices.padded(trimmed(said, voices.RATE), rng, voices.RATE, (0.05, 0.15)), PEAK)
+
+
+def line(name: str, job: Job, asked: Any) -> dict[str, Any]:
+    """Of the manifest: the user's content, and what the assistant says, in sounds/NAME.flac."""
+    sound = {"type": "audio", "audio": f"sounds/{name}.flac", **({"speaker": job.speaker} if job.speaker else {})}
+    return {"id": name, "kind": job.kind, "messages": [
         {"role": "user", "content": asked},
         {"role": "assistant", "content": [{"type": "text", "text": job.text}, sound]}]}
+
+
+def _in_writing(job: Job) -> dict[str, Any]:
+    return line(job.name, job, ASKED[job.seed % len(ASKED)].format(job.text))
