@@ -203,7 +203,7 @@ out/tiny/data/speaking/codes_%.jsonl: | out/tiny/recode_model
 	$(BIN)/python -m tools.make_codes out/tiny/recode_model out/tiny/data/speaking/$*.jsonl $@
 
 # Held-out recordings made codes and spoken again, and what whisper-base hears of them; see packages.py.
-out/tiny/copies: | out/tiny/own_model out/tiny/judge
+out/tiny/copies: | out/tiny/own_model out/tiny/data/speaking/codes_held_out.jsonl out/tiny/judge
 	$(BIN)/python -m tools.speak --model out/tiny/own_model --manifest out/tiny/data/speaking/codes_held_out.jsonl \
 		--recogniser whisper:out/tiny/judge/whisper-base --solve whole --batch 16 --out $@
 

@@ -44,7 +44,7 @@ def tiny(model: str, shares: Mapping[str, float], media: MediaBudget, length: in
 
 
 def speaking(model: str, shares: Mapping[str, float], **fields) -> TrainConfig:
-    """A run of the voice, as `tiny`, on clips of two seconds."""
+    """A run of the voice, as `tiny`: on clips of two seconds, or on conversations that the Talker speaks in."""
     start = tiny(model, shares, MediaBudget(), **{
         "data.use_audio_in_video": False, "optimizer.weight_decay": 0.0,
         # What lies 60 dB below full scale is no speech that so small networks should spend their time on.

@@ -34,19 +34,19 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def draw(runs: Sequence[Path], out: Path) -> None:
     """A panel for each run, named after its directory. Raises OmniError."""
-    found = {path.resolve().name: [row for row in lines(path) if "loss" in row] for path in runs}
-    for path, rows in zip(runs, found.values(), strict=True):
+    found = [(path, [row for row in lines(path) if "loss" in row]) for path in runs]
+    for path, rows in found:
         require(bool(rows), str(path / METRICS), "has no step; give the working directory of a run of tools.train")
     height = -(-len(found) // COLUMNS)
     figure = Figure((2.6 * COLUMNS, 1.9 * height), layout="constrained")
     axes = list(figure.subplots(height, COLUMNS, squeeze=False).flat)
-    for axis, (name, rows) in zip(axes, found.items(), strict=False):
+    for axis, (path, rows) in zip(axes, found, strict=False):
         parts = np.array_split(np.array([(row["step"], row["loss"]) for row in rows]), min(POINTS, len(rows)))
         axis.plot(*np.stack([part.mean(0) for part in parts]).T, lw=0.8, label="training")
         held_out = [(row["step"], row["held_out/loss"]) for row in rows if "held_out/loss" in row]
         if held_out:
             axis.plot(*zip(*held_out, strict=True), "o-", ms=3, lw=0.8, label="held out")
-        axis.set_title(name, fontsize=9)
+        axis.set_title(path.resolve().name, fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in axes[len(found):]:
         axis.axis("off")

@@ -29,6 +29,18 @@ def test_runs_are_drawn_in_rows_of_panels(tmp_path):
     assert sizes[1][0] == sizes[0][0] and sizes[1][1] == 2 * sizes[0][1]
 
 
+def test_runs_of_one_name_have_a_panel_each(tmp_path):
+    sizes = []
+    for parts in (4, 5):
+        runs = []
+        for number in range(parts):
+            (tmp_path / f"{parts}-{number}").mkdir()
+            runs.append(run(tmp_path / f"{parts}-{number}" / "same", [3.0, 2.0], 2.0))
+        curves.main([*runs, "--out", str(tmp_path / "losses.png")])
+        sizes.append(Image.open(tmp_path / "losses.png").size)
+    assert sizes[1][1] == 2 * sizes[0][1]
+
+
 def test_a_run_without_steps_is_one_sentence(tmp_path):
     with pytest.raises(OmniError, match=r"nothing/metrics\.jsonl: has no step; give the working directory of a run"):
         curves.main([str(tmp_path / "nothing"), "--out", str(tmp_path / "losses.png")])
