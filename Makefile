@@ -185,7 +185,8 @@ out/tiny/vocoder_model: | out/tiny/codec_model
 out/tiny/recode_model: | out/tiny/vocoder_model out/tiny/data/replying
 out/tiny/talker_model: | out/tiny/own_model $(foreach part,train held_out,out/tiny/data/replying/codes_$(part).jsonl \
 	out/tiny/data/speaking/codes_$(part).jsonl)
-out/tiny/voices_model: | out/tiny/talker_model $(foreach part,train held_out,\
+out/tiny/read_model: | out/tiny/talker_model $(foreach part,codes spliced,out/tiny/data/splicing/$(part)_train.jsonl)
+out/tiny/voices_model: | out/tiny/read_model $(foreach part,train held_out,\
 	out/tiny/data/replying/codes_shown_$(part).jsonl)
 
 out/tiny/own_model: | out/tiny/recode_model
@@ -196,11 +197,14 @@ out/tiny/own_model: | out/tiny/recode_model
 	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/replying/sounds/train-0041-0.flac Michael --bos-token 3014
 	mv $@.partial $@
 
-out/tiny/data/replying/codes_%.jsonl: | out/tiny/recode_model
-	$(BIN)/python -m tools.make_codes out/tiny/recode_model out/tiny/data/replying/$*.jsonl $@
+define coded
+out/tiny/data/$(1)/codes_%.jsonl: | out/tiny/recode_model out/tiny/data/$(1)
+	$$(BIN)/python -m tools.make_codes out/tiny/recode_model out/tiny/data/$(1)/$$*.jsonl $$@
+endef
+$(foreach part,speaking replying splicing,$(eval $(call coded,$(part))))
 
-out/tiny/data/speaking/codes_%.jsonl: | out/tiny/recode_model
-	$(BIN)/python -m tools.make_codes out/tiny/recode_model out/tiny/data/speaking/$*.jsonl $@
+out/tiny/data/splicing/spliced_%.jsonl: | out/tiny/data/splicing/codes_%.jsonl
+	$(BIN)/python -m tools.tiny_data.splicing $| $@
 
 # Held-out recordings made codes and spoken again, and what whisper-base hears of them; see packages.py.
 out/tiny/copies: | out/tiny/own_model out/tiny/data/speaking/codes_held_out.jsonl out/tiny/judge

@@ -22,6 +22,7 @@ VOICED = {"voicing/kokoro_": 1.0}
 TO_BE_CODED = {"voicing/kokoro_": 0.5, "voicing/flite_": 0.25, "speaking/": 0.25}
 ITS_OWN = {"replying/": 0.5, "speaking/": 0.3, "voicing/kokoro_": 0.2}
 SAID = {"replying/codes_": 0.9, "speaking/codes_": 0.1}
+READ = {"splicing/spliced_": 0.6, "splicing/codes_": 0.4}
 REPLIED = {"replying/codes_shown_": 0.5, "replying/codes_": 0.35, "speaking/codes_": 0.15}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
@@ -33,10 +34,14 @@ LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*
              "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}
 
 
+def sources(shares: Mapping[str, float], part: str) -> tuple[Source, ...]:
+    return tuple(Source(f"{TINY}/data/{name}{part}.jsonl", share) for name, share in shares.items())
+
+
 def tiny(model: str, shares: Mapping[str, float], media: MediaBudget, length: int = 512, **fields) -> TrainConfig:
     """A run on two cores, from `model` of the directory TINY, on these parts of its data, in rows of so many tokens."""
-    sources = lambda part: tuple(Source(f"{TINY}/data/{name}{part}.jsonl", share) for name, share in shares.items())
-    data = DataConfig(sources("train"), sources("held_out"), length=length, media=media, use_audio_in_video=True)
+    data = DataConfig(sources(shares, "train"), sources(shares, "held_out"), length=length, media=media,
+                      use_audio_in_video=True)
     optimizer = OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, b2=0.98)
     start = TrainConfig(f"{TINY}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=4_000,
                         batch_size=8, eval_every=250, eval_batches=8, checkpoint_every=250, keep=2, average=0.999)

@@ -21,6 +21,7 @@ from tools.tiny_data import (
     replying,
     sentences,
     speaking,
+    splicing,
     texts,
     voices,
     voicing,
@@ -68,6 +69,13 @@ class Hum:
 
     def say(self, text, voice, speed=1.0):
         return np.sin(np.arange(int(2_400 * len(text) / speed)) * (0.05 + 0.01 * (voice in voices.FLITE))).astype("f4")
+
+    def timed(self, text, voice, speed=1.0):
+        """A tenth of a second for each letter, a mark or a space, after half a second of silence."""
+        ends = 0.1 / speed * np.cumsum([0, *(len(word) + 1 for word in text.split())])
+        times = [(word, 0.5 + begin, 0.5 + end)
+                 for word, (begin, end) in zip(text.split(), itertools.pairwise(ends), strict=True)]
+        return np.pad(self.say(text, voice, speed), (12_000, 0)), times
 
 
 def spelt(text, voice):
@@ -312,3 +320,85 @@ def test_what_is_replied_to_must_be_there(tmp_path):
     with pytest.raises(OmniError, match="seeing: is not there, and it is replied to; make it first"):
         replying.write(tmp_path / "replying", Hum(), replying.Counts(1, 1, 1), 0, workers=1)
     assert not (tmp_path / "replying").exists()
+
+
+class Kokoro(voices.Voices):
+    """With two frames of a fortieth of a second for each phoneme, and espeak's spelling but for a few words."""
+
+    def __init__(self):
+        self._style = lambda voice: np.zeros((voices.LONGEST + 1, 1, 256), "f4")
+        self._vocabulary = dict.fromkeys("abcdefghijklmnopqrstuvwxyz .,", 1)
+        self._timer, self._espeak = self, self
+
+    def run(self, _, inputs):
+        return [np.full(inputs["tokens"].size, 2.0, "f4")]
+
+    def phonemize(self, _, text):
+        return [[text.lower().replace("in the", "inthe").replace("at all of", "atallof")]]
+
+    def say(self, text, voice, speed=1.0):
+        return np.zeros(24_000, "f4")
+
+
+def test_words_have_times():
+    """A word begins with the space before it; two that are written as one share its time by their phonemes."""
+    found = Kokoro().timed("We sat in the sun.", "af_heart")[1]
+    assert [word for word, _, _ in found] == ["We", "sat", "in", "the", "sun."]
+    begins = np.array([1, 3, 7, 10, 13]) * 2 * voices.FRAME - voices.LAG  # frames before: two for each phoneme, and one
+    np.testing.assert_allclose([begin for _, begin, _ in found], begins)
+    np.testing.assert_allclose([end for _, _, end in found], [*begins[1:], (len("we sat inthe sun.") + 2) * 0.05])
+    assert Kokoro().timed("None at all of it.", "af_heart")[1] == []
+
+
+def test_lines_of_splicing(tmp_path, monkeypatch):
+    """Times of the words count from the file's start, which is a margin before the speech."""
+    monkeypatch.setattr(replying, "answers", lambda: ["Up.", "In the middle."])
+    counts = splicing.Counts(speaking=4, replying=2)
+    written = splicing.write(tmp_path / "splicing", Hum(), counts, 0, workers=1)
+    lines = [json.loads(line) for line in (tmp_path / "splicing/train.jsonl").open()]
+    assert written["train"] == written["timed"] == len(lines) == 4 + 2 * 2 + 2
+    for line in lines:
+        text, sound = line["messages"][1]["content"]
+        length = soundfile.info(tmp_path / "splicing" / sound["audio"]).duration
+        assert [word for word, _, _ in line["words"]] == text["text"].split()
+        assert line["words"][0][1] == pytest.approx(splicing.MARGIN, abs=0.02)
+        assert line["words"][-1][2] == pytest.approx(length - splicing.MARGIN, abs=0.03)
+
+
+def test_words_are_put_together_from_what_was_recorded():
+    """Codes tell here which word they are of: hundreds for the word, units for the place in it."""
+    units = splicing.Units()
+    units.add([("A", 0.1, 0.2), ("red", 0.2, 0.4), ("cat.", 0.4, 0.6)],
+              [*range(5), *range(100, 105), *range(200, 210), *range(300, 310), *range(50, 53)])
+    units.add([("Red,", 0.0, 0.2), ("big.", 0.2, 0.4)], [*range(400, 410), *range(500, 510)])
+    said = [units.spoken("A big red cat.", np.random.default_rng(seed)) for seed in range(20)]
+    for codes in said:
+        of_words = [code for code in codes if code >= 100]
+        assert of_words == [*range(100, 105), *range(500, 510), *range(200, 210), *range(300, 310)]
+    assert {codes[0] for codes in said} == {0, 100} and {codes[-1] for codes in said} == {52, 309}  # silences
+    assert units.spoken("A blue cat.", np.random.default_rng(0)) is None
+    assert units.spoken("Red, big.", np.random.default_rng(0))[-20:-10] != [*range(200, 210)]
+
+
+def test_spliced_texts_are_learnt_ones(tmp_path):
+    """Only words that a voice has said are put together, and no held-out sentence."""
+    source = sentences.Sentences(np.random.default_rng(1))
+    said = [source.draw() for _ in range(60)]
+    lines = [{"words": [[word, 0.1 * i, 0.1 * (i + 1)] for i, word in enumerate(text.split())], "messages": [
+        {}, {"content": [{}, {"speaker": speaker, "codes": list(range(5 * len(text.split())))}]}]}
+        for text in said for speaker in speaking.VOICES]
+    (tmp_path / "coded.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    splicing.main([str(tmp_path / "coded.jsonl"), str(tmp_path / "spliced.jsonl"), "--count", "40"])
+    manifest = Manifest(Source(str(tmp_path / "spliced.jsonl")))
+    known, answers = {word.rstrip(".,?").lower() for text in said for word in text.split()}, replying.answers()
+    speakers = []
+    for i in range(len(manifest)):
+        text, sound = manifest[i].conversation()[1]["content"]
+        assert {word.rstrip(".,?").lower() for word in text["text"].split()} <= known
+        assert text["text"] in answers or not texts.is_held_out(text["text"])
+        speakers.append(sound["speaker"])
+    assert speakers == 20 * ["Heart", "Michael"]
+    (tmp_path / "coded.jsonl").write_text("{}\n")
+    with pytest.raises(OmniError, match="has no line with the times of its words"):
+        splicing.main([str(tmp_path / "coded.jsonl"), str(tmp_path / "more.jsonl")])
+    assert not (tmp_path / "more.jsonl").exists()

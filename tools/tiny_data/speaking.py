@@ -63,7 +63,7 @@ def write_jobs(out: Path, said: Voices, jobs: dict[str, list[Job]], speeds: tupl
         studio = Studio(said, partial / "sounds", speeds, _take)
         studio.record([job for own in jobs.values() for job in own], out.name, workers)
         for part, own in jobs.items():
-            (partial / f"{part}.jsonl").write_text("".join(json_line(_in_writing(job)) for job in own))
+            (partial / f"{part}.jsonl").write_text("".join(json_line(in_writing(job)) for job in own))
     return {part: len(own) for part, own in jobs.items()}
 
 
@@ -112,5 +112,6 @@ def line(name: str, job: Job, asked: Any) -> dict[str, Any]:
         {"role": "assistant", "content": [{"type": "text", "text": job.text}, sound]}]}
 
 
-def _in_writing(job: Job) -> dict[str, Any]:
+def in_writing(job: Job) -> dict[str, Any]:
+    """The same, in reply to writing."""
     return line(job.name, job, ASKED[job.seed % len(ASKED)].format(job.text))

@@ -35,6 +35,10 @@ LEARNT = tuple(voice for voice in KOKORO if voice not in HELD_OUT)
 PHONEMES = {"əl": "ᵊl", "ɚ": "əɹ", "r": "ɹ", "x": "k", "ɬ": "l", "ʲ": "j", "tʃ": "ʧ", "dʒ": "ʤ", "oʊ": "O",
             "aʊ": "W", "əʊ": "Q", "aɪ": "I", "eɪ": "A", "ɔɪ": "Y"}  # noqa: RUF001
 LONGEST = 509  # phonemes; a voice has a vector for each length up to it
+DURATIONS = "/encoder/Clip_output_0"  # the tensor in Kokoro's graph: frames of FRAME seconds of each phoneme
+FRAME = 1 / 40
+LAG = 0.065  # seconds by which a phoneme sounds before its frames begin: the mean of 1,600 texts' first ones
+Timed = tuple[str, float, float]  # a word with the seconds at which it begins and ends
 
 
 class Job(Protocol):
@@ -69,6 +73,17 @@ class Voices:
         return onnxruntime.InferenceSession(self._packages.kokoro, options, providers=["CPUExecutionProvider"])
 
     @functools.cached_property
+    def _timer(self) -> Any:
+        """What of Kokoro tells the durations, which is fast."""
+        import onnx
+        import onnxruntime
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "timer.onnx"
+            onnx.utils.extract_model(str(self._packages.kokoro), str(path), ["tokens", "style", "speed"], [DURATIONS])
+            return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    @functools.cached_property
     def _espeak(self) -> Any:
         from piper.phonemize_espeak import EspeakPhonemizer
 
@@ -91,12 +106,44 @@ class Voices:
                 soundfile.write(partial, said / max(1.0, np.abs(said).max()), RATE, format="FLAC")
         return soundfile.read(path, dtype="float32")[0]
 
+    def timed(self, text: str, voice: str, speed: float = 1.0) -> tuple[np.ndarray, list[Timed]]:
+        """What one of Kokoro's voices says, as `say`, and its words' times; no words if these cannot be told, because
+        espeak joins some in other ways than in pairs."""
+        said = self.say(text, voice, speed)
+        frames = self._timer.run(None, self._inputs(text, voice, speed))[0].ravel()
+        ends = (np.cumsum(frames) * FRAME).tolist()
+        words, spelt = text.split(), self._phonemes(text, voice)
+        sizes = self._sizes(words, spelt.split(" "), voice)
+        # The silence at the start is the first phoneme's, and a space, which is none, the following word's.
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)[:-1]
+        begins = [ends[at - (at > 0 and spelt[at - 1] == " ")] - LAG for at in starts]
+        times = list(zip(words, begins, [*begins[1:], ends[-1]], strict=True)) if sizes else []
+        return said, times
+
+    def _sizes(self, words: list[str], groups: list[str], voice: str) -> list[int]:
+        """How many phonemes each word has, its space among them; [] if that is not clear. espeak writes some pairs, as
+        "in the", without a space."""
+        sizes, left = [], list(groups)
+        for i, word in enumerate(words):
+            if not left:
+                return []
+            group, pair = left.pop(0), " ".join(words[i:i + 2])
+            alone = self._phonemes(word, voice)
+            if len(left) + 1 < len(words) - i and " " not in self._phonemes(pair, voice) and group != alone:
+                sizes.append(min(len(alone), len(group) - 1))
+                left.insert(0, group[sizes[-1]:])
+            else:
+                sizes.append(len(group) + 1)
+        return [] if left else sizes
+
     def _synthesised(self, text: str, voice: str, speed: float) -> np.ndarray:
         """By Kokoro."""
-        ids = self._phonemes(text, british=voice.startswith("b"))
-        inputs = {"tokens": np.array([[0, *ids, 0]], np.int64), "style": self._style(voice)[len(ids)],
-                  "speed": np.array([speed], np.float32)}
-        return np.asarray(self._kokoro.run(None, inputs)[0], np.float32).ravel()
+        return np.asarray(self._kokoro.run(None, self._inputs(text, voice, speed))[0], np.float32).ravel()
+
+    def _inputs(self, text: str, voice: str, speed: float) -> dict[str, np.ndarray]:
+        ids = [self._vocabulary[phoneme] for phoneme in self._phonemes(text, voice)]
+        return {"tokens": np.array([[0, *ids, 0]], np.int64), "style": self._style(voice)[len(ids)],
+                "speed": np.array([speed], np.float32)}
 
     def _style(self, voice: str) -> np.ndarray:
         """float32 [LONGEST + 1, 1, 256]: a vector for each number of phonemes."""
@@ -105,12 +152,13 @@ class Voices:
             self._styles[voice] = np.fromfile(path, np.float32).reshape(-1, 1, 256)
         return self._styles[voice]
 
-    def _phonemes(self, text: str, british: bool) -> list[int]:
-        sentences = self._espeak.phonemize("en-gb-x-rp" if british else "en-us", text)
+    def _phonemes(self, text: str, voice: str) -> str:
+        """Of those that Kokoro knows, a space between words."""
+        sentences = self._espeak.phonemize("en-gb-x-rp" if voice.startswith("b") else "en-us", text)
         phonemes = " ".join("".join(sentence) for sentence in sentences)
         for theirs, ours in PHONEMES.items():
             phonemes = phonemes.replace(theirs, ours)
-        return [self._vocabulary[each] for each in phonemes if each in self._vocabulary][:LONGEST]
+        return "".join(each for each in phonemes if each in self._vocabulary)[:LONGEST]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +179,18 @@ class Studio:
 
     def __call__(self, job: Job) -> None:
         rng = np.random.default_rng(job.seed)
-        said = self.voices.say(job.text, job.voice, float(rng.uniform(*self.speeds)))
+        said = self.voices.say(job.text, job.voice, _speed(rng, self.speeds))
         for name, wave, rate in self.takes(said, job, rng):
             soundfile.write(self.folder / f"{name}.flac", wave, rate)
+
+
+def speed_of(job: Job, speeds: tuple[float, float]) -> float:
+    """At which a studio with these `speeds` has it said."""
+    return _speed(np.random.default_rng(job.seed), speeds)
+
+
+def _speed(rng: np.random.Generator, speeds: tuple[float, float]) -> float:
+    return float(rng.uniform(*speeds))
 
 
 def heard(wave: np.ndarray, rng: np.random.Generator, rate: int = 16_000) -> np.ndarray:
