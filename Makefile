@@ -186,8 +186,7 @@ out/tiny/recode_model: | out/tiny/vocoder_model out/tiny/data/replying
 out/tiny/talker_model: | out/tiny/own_model $(foreach part,train held_out,out/tiny/data/replying/codes_$(part).jsonl \
 	out/tiny/data/speaking/codes_$(part).jsonl)
 out/tiny/read_model: | out/tiny/talker_model $(foreach part,codes spliced,out/tiny/data/splicing/$(part)_train.jsonl)
-out/tiny/voices_model: | out/tiny/read_model $(foreach part,train held_out,\
-	out/tiny/data/replying/codes_shown_$(part).jsonl)
+out/tiny/voices_model: | out/tiny/read_model out/tiny/data/replying/codes_shown_train.jsonl
 
 out/tiny/own_model: | out/tiny/recode_model
 	rm -rf $@.partial

@@ -288,8 +288,10 @@ def test_lines_of_replying(tmp_path, monkeypatch):
         for name in ("train", "held_out"):
             (tmp_path / part / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
     monkeypatch.setattr(replying, "answers", lambda: ["Up.", "Down.", "Before."])
+    monkeypatch.setattr(replying, "OFTEN", 2)  # so that of 1, 2 and 6 askers there are 1, 2 and 4 replies with a take
     written = replying.write(tmp_path / "replying", Hum(), replying.Counts(3, 3, 2), 0, workers=1)
-    assert written == {"train": 2 * (3 * 2 + 3), "shown_train": 2 * 2 * 2, "held_out": 3, "shown_held_out": 0}
+    takes = {"train": 2 * (3 * 2 + 3) * 4, "shown_train": 2 * 2 * (1 + 2)}
+    assert written == {**takes, "held_out": 3 * 4, "shown_held_out": 0}
     contexts = defaultdict(list)
     for part in ("train", "shown_train"):
         for line in (json.loads(line) for line in (tmp_path / f"replying/{part}.jsonl").open()):

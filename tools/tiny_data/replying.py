@@ -29,6 +29,7 @@ from tools.tiny_data.voices import Studio, Voices
 OTHERS = ("I see no picture.", hearing.SILENCE, "Before.", "After.", "Up.", "Down.", "To the left.", "To the right.",
           "It grew.", "It shrank.", "It turned.", "Nothing.", "A beep.", "A sweep.", "A noise.")
 SHOWN = ("seeing", "hearing", "asking")  # parts whose lines are replied to
+MOST, OFTEN = 8, 100  # replies with one take at most, and how many askers each of these stands for
 BEND = 0.03  # by which a take is higher and faster, or lower and slower
 
 
@@ -134,7 +135,11 @@ def _fitting(shown: dict[str, list[Any]], text: str) -> list[Any]:
 
 
 def _lines(job: Job, takes: int, find: Callable[[str], Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """A line for each take, in reply to one of what `find` gives for the text, if there is anything."""
+    """Each take, in reply to some of what `find` gives for the text, if there is anything: to more where there is much,
+    for that is answered often."""
     rng, asked = np.random.default_rng([job.seed, 1]), find(job.text)
+    replies = min(MOST, 1 + len(asked) // OFTEN)
     for number in range(takes if asked else 0):
-        yield speaking.line(hearing.take_name(job, number), job, pick(rng, asked))
+        for reply in range(replies):
+            line = speaking.line(hearing.take_name(job, number), job, pick(rng, asked))
+            yield {**line, "id": f"{line['id']}-{reply}"} if reply else line

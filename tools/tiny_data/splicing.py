@@ -3,7 +3,8 @@
 A Talker learns few recordings by heart, for their last codes tell what follows; in ever new sentences of known words it
 has to read. `write` records what omni-tiny's two voices say in `speaking` and `replying`, with the times of the words;
 after tools.make_codes this module, run by itself, puts other texts together from the codes of one to three neighbouring
-words each, as a synthesiser by unit selection does with sound.
+words each, as a synthesiser by unit selection does with sound. It also takes such words out by themselves: from
+these is learnt how a word sounds, before it can be told where in a sentence it comes.
 
 Example:
   cd out/tiny/data/splicing
@@ -26,13 +27,14 @@ from omni_jax.weights.files import whole_directory, whole_file
 from tools._cli import parser, run
 from tools._manifests import check_out, json_line
 from tools.tiny_data import replying, sentences, speaking, texts, voices
-from tools.tiny_data.examples import TRAIN, pick
+from tools.tiny_data.examples import TRAIN, as_sentence, pick
 from tools.tiny_data.speaking import VOICES, Job
 from tools.tiny_data.voices import Studio, Timed, Voices
 
 MARGIN = 0.1  # seconds of silence before and after a recording
 LONGEST = 3  # neighbouring words of one recording, at most
-SENTENCES = 0.7  # share of the texts; the rest are answers
+# Shares of the texts; a piece is a unit, with silence around it.
+SHARES = {"sentence": 0.35, "answer": 0.15, "piece": 0.5}
 CODES_PER_SECOND = 50
 
 
@@ -81,6 +83,7 @@ class Units:
         self._units: dict[tuple[str, ...], list[tuple[int, int, int]]] = defaultdict(list)
         self._before: list[tuple[int, int, int]] = []  # silences
         self._after: list[tuple[int, int, int]] = []
+        self._pieces: list[tuple[str, tuple[int, int, int]]] = []
 
     def add(self, words: Sequence[Timed], codes: list[int]) -> None:
         """A recording of these words."""
@@ -94,6 +97,7 @@ class Units:
             for last in range(first + 1, min(len(marked), first + LONGEST) + 1):
                 unit = number, at[first], at[last]
                 self._units[tuple(marked[first:last])].append(unit)
+                self._pieces.append((" ".join(word for word, _, _ in words[first:last]), unit))
                 # A word with another mark, or none, will do where there is no better one.
                 self._units["", *_bare(marked[first:last])].append(unit)
 
@@ -110,7 +114,14 @@ class Units:
             n = int(rng.choice(shares, p=shares / shares.sum()))
             units.append(pick(rng, fitting[n - 1]))
             at += n
-        units.append(pick(rng, self._after))
+        return self._joined([*units, pick(rng, self._after)])
+
+    def piece(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """A unit by itself: its words as a sentence, and its codes."""
+        words, unit = pick(rng, self._pieces)
+        return as_sentence(words.rstrip(",")), self._joined([pick(rng, self._before), unit, pick(rng, self._after)])
+
+    def _joined(self, units: Sequence[tuple[int, int, int]]) -> list[int]:
         return [code for number, first, end in units for code in self._codes[number][first:end]]
 
     def _find(self, words: Sequence[str]) -> list[tuple[int, int, int]]:
@@ -133,10 +144,14 @@ def spliced(lines: Sequence[dict[str, Any]], count: int, seed: int) -> Iterator[
     source, made = sentences.Sentences(rng), 0
     while made < count:
         speaker = tuple(VOICES)[made % len(VOICES)]
-        text = source.draw(_learnt) if rng.random() < SENTENCES else speaking.answer(rng)
-        codes = of_voices[speaker].spoken(text, rng)
-        if codes is not None and (_learnt(text) or text in replying.answers()):
-            job = Job(f"spliced-{made:05d}", "spliced", text, speaker, VOICES[speaker], int(rng.integers(2**31)))
+        kind = str(rng.choice(tuple(SHARES), p=tuple(SHARES.values())))
+        if kind == "piece":
+            text, codes = of_voices[speaker].piece(rng)
+        else:
+            text = source.draw(_learnt) if kind == "sentence" else speaking.answer(rng)
+            codes = of_voices[speaker].spoken(text, rng)
+        if codes is not None and (kind == "piece" or _learnt(text) or text in replying.answers()):
+            job = Job(f"spliced-{made:05d}", kind, text, speaker, VOICES[speaker], int(rng.integers(2**31)))
             line = speaking.in_writing(job)
             line["messages"][1]["content"][1] = {"type": "audio", "speaker": speaker, "codes": codes}
             yield line
@@ -151,7 +166,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made = parser(__doc__)
     made.add_argument("coded", type=Path, metavar="IN", help="the recordings with their words, after tools.make_codes")
     made.add_argument("out", type=Path, metavar="OUT", help="the manifest to write")
-    made.add_argument("--count", type=int, default=20_000, metavar="N", help="lines to write (20,000)")
+    made.add_argument("--count", type=int, default=30_000, metavar="N", help="lines to write (30,000)")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
     check_out(arguments.out, str(arguments.out))
