@@ -1,6 +1,11 @@
 """The Talker learns to read what it says: ever new sentences of known words, some of whose codes it is not given.
 
     python -m tools.train configs/read_tiny.py --workdir out/tiny/read
+
+Expect 3.1 / 2.7 / 2.4 nats a code after 800 / 1,700 / 2,800 steps; that it reads is seen when it is given other texts
+than what is said: after 2,170 steps 3.2 instead of 2.2 in pieces, 3.4 instead of 2.7 in new sentences of recorded
+words. It was run in three parts, the rate begun anew at 810 and 1,670 steps, and pieces only from the second on; 68
+minutes on two cores.
 """
 
 from configs.speech_stages import voices

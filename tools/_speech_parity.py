@@ -12,6 +12,7 @@ from flax import nnx
 
 from omni_jax.data.batch import Prompt, collate
 from omni_jax.inference import generate, stream
+from omni_jax.inference.replies import Options
 from omni_jax.inference.sampling import Sampling
 from omni_jax.inference.speech import Speaking
 
@@ -76,17 +77,36 @@ def unheard(omni: Any) -> np.ndarray:
 
 def their_speech(omni: Any, reference: Any, inputs: dict, speaker: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same from the reference."""
+    endless = [omni.config.talker_config.vocab_size + 1]
+    tokens, record = _generated(reference, inputs, speaker, unheard(omni), (TOKENS, None), (CODES, endless))
+    logits = np.stack([step.numpy() for step in record["logits"]], axis=1)
+    return tokens.numpy(), record["sequences"][:, -CODES:].numpy(), logits
+
+
+def their_reply(omni: Any, reference: Any, inputs: dict, speaker: str, most_tokens: int,
+                most_codes: int) -> tuple[list[int], list[int]]:
+    """(tokens, codes) of the reference's greedy reply to one prompt, up to their ends."""
+    talker = omni.voices.talker
+    never = omni.voices.speaking([speaker], Sampling(), Options()).never
+    tokens, record = _generated(reference, inputs, speaker, never, (most_tokens, list(omni.network.ends)),
+                                (most_codes, list(talker.ends)))
+    codes = record["sequences"][0, -len(record["logits"]):]
+    return tuple([each for each in row.tolist() if each not in ends]
+                 for row, ends in ((tokens[0], omni.network.ends), (codes, talker.ends)))
+
+
+def _generated(reference: Any, inputs: dict, speaker: str, never: np.ndarray, text: tuple[int, list[int] | None],
+               speech: tuple[int, list[int]]) -> tuple[Any, dict[str, Any]]:
+    """(the reply's tokens, the record of the Talker), greedy. text, speech: (how many at most, what ends them); never:
+    bool [C], ids that are no code."""
     # Its generate hands plain pixel_values on to the Talker, which rejects them.
     inputs = {f"thinker_{name}" if name.startswith("pixel_values") else name: value for name, value in inputs.items()}
-    never = np.flatnonzero(unheard(omni)).tolist()
-    endless = [omni.config.talker_config.vocab_size + 1]
-    with _recorded(reference, never) as record:
+    with _recorded(reference, np.flatnonzero(never).tolist()) as record:
         sequences, *_ = reference.generate(
-            **inputs, speaker=speaker, thinker_max_new_tokens=TOKENS, thinker_do_sample=False,
-            thinker_eos_token_id=None, thinker_repetition_penalty=1.0, talker_max_new_tokens=CODES,
-            talker_do_sample=False, talker_eos_token_id=endless, talker_repetition_penalty=PENALTY)
-    logits = np.stack([step.numpy() for step in record["logits"]], axis=1)
-    return sequences[:, -TOKENS:].numpy(), record["sequences"][:, -CODES:].numpy(), logits
+            **inputs, speaker=speaker, thinker_max_new_tokens=text[0], thinker_do_sample=False,
+            thinker_eos_token_id=text[1], thinker_repetition_penalty=1.0, talker_max_new_tokens=speech[0],
+            talker_do_sample=False, talker_eos_token_id=speech[1], talker_repetition_penalty=PENALTY)
+    return sequences[:, inputs["input_ids"].shape[1]:], record
 
 
 @contextlib.contextmanager

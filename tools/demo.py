@@ -1,15 +1,17 @@
-"""Shows the whole way in and out: omni-tiny tells what it hears and sees; a random checkpoint also watches and speaks.
+"""Shows the whole way in and out: omni-tiny answers what it hears and sees, aloud; a random checkpoint watches.
 
     python -m tools.demo --out out
 
-omni-tiny, the small trained model that comes with the package, is asked aloud and about drawings. It cannot speak yet,
-so a random checkpoint of the whole architecture shows the rest. Writes OUT/random (that checkpoint), OUT/positions.png
-(TMRoPE's three rows over a video with its sound), OUT/frames.png (what the vision tower saw of it) and OUT/reply.wav
-(streamed), and prints what went in, how fast, and the text. Its weights are random, so its text and sound mean nothing;
-everything around them is real.
+omni-tiny, the small trained model that comes with the package, is asked aloud and about drawings, and its answers are
+in OUT/answer-1.wav and on. It has not learnt to watch yet, so a random checkpoint of the whole architecture shows the
+rest. Writes also OUT/random (that checkpoint), OUT/positions.png (TMRoPE's three rows over a video with its sound) and
+OUT/frames.png (what the vision tower saw of it), and prints what went in, how fast, and the text, which means nothing
+where weights are random. A checkpoint that is given (--model) takes the place of both; if it speaks, OUT/reply.wav is
+its reply, streamed.
 """
 
 import contextlib
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -34,6 +36,7 @@ SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
 # (sample, or none; what is asked in writing)
 QUESTIONS = (("question.flac", ""), ("question.flac", "What is said?"), ("butterfly.jpg", "What do you see?"),
              ("drawing.jpg", "What colour is the taxi?"), ("", "What do you see?"))
+GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 200}  # omni-tiny's codes are clearest when none is drawn
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 
@@ -52,21 +55,36 @@ def conversations() -> dict[str, tuple[list[dict[str, Any]], bool]]:
     }
 
 
-def ask(omni: omni_jax.Omni) -> dict[str, Any]:
-    """Streams the answers to QUESTIONS."""
+def ask(omni: omni_jax.Omni, out: Path) -> dict[str, Any]:
+    """Streams the spoken answers to QUESTIONS, in its voices in turn, to OUT/answer-N.wav."""
     for each in {Path(sample).suffix: (sample, question) for sample, question in QUESTIONS}.values():
-        list(omni.stream(_question(*each)))  # compiles: with a sound, with a picture, with neither
-    results = {}
-    for sample, question in QUESTIONS:
-        title, text, started = f"{sample or 'no picture'}: {question}".strip(), "", time.perf_counter()
+        list(omni.stream(_question(*each), **GREEDY))  # compiles: with a sound, with a picture, with neither
+    results, speakers = {}, itertools.cycle(omni.speakers)
+    for number, (sample, question) in enumerate(QUESTIONS, 1):
+        title, path = f"{sample or 'no picture'}: {question}".strip(), out / f"answer-{number}.wav"
         print(f"  {title} ", end="")
-        for chunk in omni.stream(_question(sample, question)):
-            print(chunk.text, end="", flush=True)
-            text += chunk.text
-        seconds = time.perf_counter() - started
-        print(f" ({1e3 * seconds:.0f} ms)")
-        results[title] = {"text": text, "seconds": seconds}
+        told = stream(omni, _question(sample, question), path, speaker=next(speakers), **GREEDY)
+        print(f" ({path}: {told['audio_seconds']:.1f} s, first sound after {1e3 * told['first_audio_seconds']:.0f} ms, "
+              f"real-time factor {told['real_time_factor']:.2f})")
+        results[title] = told
     return results
+
+
+def stream(omni: omni_jax.Omni, conversation: list, path: Path, **options: Any) -> dict[str, Any]:
+    """Prints a reply as it comes, writes its sound to a WAV file, and tells when it came."""
+    started, arrivals, samples, text = time.perf_counter(), [], 0, ""
+    with sink(str(path)) as play:
+        for chunk in omni.stream(conversation, return_audio=True, **options):
+            if isinstance(chunk, omni_jax.TextChunk):
+                print(chunk.text, end="", flush=True)
+                text += chunk.text
+            else:
+                play(chunk.waveform)
+                arrivals.append(time.perf_counter() - started)
+                samples += chunk.waveform.size
+    total, seconds = time.perf_counter() - started, samples / RATE
+    return {"text": text, "first_audio_seconds": arrivals[0] if arrivals else total, "pieces": len(arrivals),
+            "audio_seconds": seconds, "total_seconds": total, "real_time_factor": total / max(seconds, 1e-9)}
 
 
 def _question(sample: str, question: str) -> list[dict[str, Any]]:
@@ -128,20 +146,14 @@ def plot_frames(path: Path) -> None:
 
 def speak(omni: omni_jax.Omni, conversation: list, tokens: int, path: Path) -> dict[str, Any]:
     """Streams one reply into a WAV file, twice (the first time compiles), and prints when sound came."""
-    options = {"max_new_tokens": tokens, "talker_max_new_tokens": CODES, "return_audio": True}
-    list(omni.stream(conversation, **options))
-    started, arrivals, samples = time.perf_counter(), [], 0
-    with sink(str(path)) as play:
-        for chunk in omni.stream(conversation, **options):
-            if isinstance(chunk, omni_jax.AudioChunk):
-                play(chunk.waveform)
-                arrivals.append(time.perf_counter() - started)
-                samples += chunk.waveform.size
-    total, seconds = time.perf_counter() - started, samples / RATE
-    first = arrivals[0] if arrivals else total
-    print(f"\nspeech, streamed to {path}\n  first sound after {first:.2f} s; {seconds:.2f} s of sound in "
-          f"{len(arrivals)} pieces in {total:.2f} s, a real-time factor of {total / max(seconds, 1e-9):.2f}")
-    return {"first_audio_seconds": first, "audio_seconds": seconds, "total_seconds": total}
+    options = {"max_new_tokens": tokens, "talker_max_new_tokens": CODES}
+    list(omni.stream(conversation, return_audio=True, **options))
+    print(f"\nspeech, streamed to {path}\n  ", end="")
+    told = stream(omni, conversation, path, **options)
+    print(f"\n  first sound after {told['first_audio_seconds']:.2f} s; {told['audio_seconds']:.2f} s of sound in "
+          f"{told['pieces']} pieces in {told['total_seconds']:.2f} s, a real-time factor of "
+          f"{told['real_time_factor']:.2f}")
+    return told
 
 
 def show(omni: omni_jax.Omni, name: str, conversation: list, use_audio: bool, tokens: int) -> dict[str, Any]:
@@ -178,9 +190,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     return results if arguments.json else None
 
 
-def load(model: str | Path) -> omni_jax.Omni:
+def load(model: str | Path, speech: bool = True) -> omni_jax.Omni:
     started = time.perf_counter()
-    omni = omni_jax.load(model)
+    omni = omni_jax.load(model, speech=speech)
     print(f"{model} loaded in {time.perf_counter() - started:.2f} s")
     return omni
 
@@ -192,9 +204,9 @@ def run(out: Path, given: str | None, tokens: int) -> dict[str, Any]:
         random_checkpoint.main([str(ROOT / "configs" / "tiny.json"), str(model)])
     results = {}
     if not given:
-        results[TINY] = ask(load(TINY))
+        results[TINY] = ask(load(TINY), out)
         print("\nThe weights of the next checkpoint are RANDOM: it shows the way from media to text, not answers.")
-    omni = load(model)
+    omni = load(model, speech=given is not None)
     for name, (conversation, use_audio) in conversations().items():
         results[name] = show(omni, name, conversation, use_audio, tokens)
     conversation, use_audio = conversations()["a video with its sound"]

@@ -1,4 +1,6 @@
-"""The model that comes with the package: what it answers, and that transformers gives the same answers."""
+"""The model that comes with the package: what it answers, in text and aloud, and that transformers answers the same."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -7,9 +9,13 @@ from PIL import Image
 import omni_jax
 from omni_jax import OmniError
 from omni_jax.inference import loading
+from omni_jax.training import recognisers
+from tools.smoke_speech import grammar
+from tools.tiny_data import texts
 
 SAMPLES = loading.ASSETS / "samples"
 MOST_BYTES = 40_000_000
+MOST_CODES = 150  # 3 s
 ANSWERS = {
     ("butterfly", "What do you see?"): "A butterfly.",
     ("butterfly", "What is it?"): "A butterfly.",
@@ -53,6 +59,19 @@ def test_it_hears(tiny):
     assert tiny.generate(conversation, **OPTIONS).text == "I hear nothing."
 
 
+@pytest.mark.parametrize("speaker", ["Heart", "Michael"])
+def test_a_spoken_question_is_answered_aloud(tiny, tmp_path, speaker):
+    """End to end: a recogniser that knows the numbers hears the right one in the answer, which ends by itself."""
+    pytest.importorskip("pocketsphinx")
+    numbers = tmp_path / "numbers.jsgf"
+    numbers.write_text(grammar("numbers", texts.NUMBERS))
+    reply = tiny.generate(heard(), speaker=speaker, max_new_tokens=24, talker_max_new_tokens=MOST_CODES,
+                          talker_temperature=0)
+    assert reply.text == "Twelve." and 10 < len(reply.codes) < MOST_CODES
+    assert recognisers.find(f"pocketsphinx:{numbers}")(reply.waveform, 24_000).text == "twelve"
+    assert 0.05 < np.abs(reply.waveform).max() < 1
+
+
 def test_what_it_sees_is_in_the_picture(tiny):
     """With green and blue exchanged, what was yellow is a pinkish purple; without a picture there is nothing to see."""
     red, green, blue = sample("drawing").split()
@@ -88,21 +107,20 @@ def prompts():
     yield [{"role": "user", "content": [{"type": "audio", "audio": str(SAMPLES / "speech.flac")}]}]
 
 
-def test_transformers_gives_the_same_answers(tiny):
+def test_transformers_gives_the_same_answers_and_codes(tiny):
     pytest.importorskip("torch")
-    from tools import parity
+    from tools import _speech_parity, parity
 
     reference = parity.reference_model(loading.ASSETS / "omni-tiny")
-    network, given = tiny.network, list(prompts())
+    given, speakers, answers = list(prompts()), itertools.cycle(tiny.speakers), set()
     assert len(given) >= 20
-    answers = set()
-    for conversation in given:
+    for conversation, speaker in zip(given, speakers, strict=False):
         prompt = tiny.prompt(conversation)
-        inputs = parity.reference_inputs(network.config, [prompt], False)
-        theirs = reference.generate(**inputs, max_new_tokens=24, do_sample=False, repetition_penalty=1.0,
-                                    eos_token_id=list(network.ends))[0, len(prompt.token_ids):].tolist()
-        theirs = theirs[:-1] if theirs[-1] in network.ends else theirs
-        ours = tiny.generate(conversation, **OPTIONS)
-        assert list(ours.token_ids) == theirs, tiny.processor.tokenizer.decode(np.array(theirs))
+        inputs = parity.reference_inputs(tiny.network.config, [prompt], False)
+        tokens, codes = _speech_parity.their_reply(tiny, reference, inputs, speaker, 24, MOST_CODES)
+        ours = tiny.generate(conversation, speaker=speaker, max_new_tokens=24, talker_max_new_tokens=MOST_CODES,
+                             talker_temperature=0, talker_repetition_penalty=_speech_parity.PENALTY)
+        assert list(ours.token_ids) == tokens, tiny.processor.tokenizer.decode(np.array(tokens))
+        assert ours.codes.tolist() == codes
         answers.add(ours.text)
     assert len(answers) > 5
