@@ -3,13 +3,13 @@
 A Talker learns few recordings by heart, for their last codes tell what follows; in ever new sentences of known words it
 has to read. `write` records what omni-tiny's two voices say in `speaking` and `replying`, with the times of the words;
 after tools.make_codes this module, run by itself, puts other texts together from the codes of one to three neighbouring
-words each, as a synthesiser by unit selection does with sound. It also takes such words out by themselves: from
-these is learnt how a word sounds, before it can be told where in a sentence it comes.
+words each, as a synthesiser by unit selection does with sound. It also takes such words out by themselves: from these
+is learnt how a word sounds, before it can be told where in a sentence it comes.
 
 Example:
-  cd out/tiny/data/splicing
-  python -m tools.make_codes ../../recode_model train.jsonl codes_train.jsonl
-  python -m tools.tiny_data.splicing codes_train.jsonl spliced_train.jsonl
+  D=out/tiny/data/splicing
+  python -m tools.make_codes out/tiny/recode_model $D/train.jsonl $D/codes_train.jsonl
+  python -m tools.tiny_data.splicing $D/codes_train.jsonl $D/spliced_train.jsonl
 """
 
 import dataclasses
@@ -141,7 +141,7 @@ def spliced(lines: Sequence[dict[str, Any]], count: int, seed: int) -> Iterator[
             sound = line["messages"][1]["content"][1]
             of_voices[sound["speaker"]].add(line["words"], sound["codes"])
     rng = np.random.default_rng(np.random.SeedSequence([seed, 9500]))
-    source, made = sentences.Sentences(rng), 0
+    source, closed, made = sentences.Sentences(rng), set(replying.answers()), 0
     while made < count:
         speaker = tuple(VOICES)[made % len(VOICES)]
         kind = str(rng.choice(tuple(SHARES), p=tuple(SHARES.values())))
@@ -150,7 +150,7 @@ def spliced(lines: Sequence[dict[str, Any]], count: int, seed: int) -> Iterator[
         else:
             text = source.draw(_learnt) if kind == "sentence" else speaking.answer(rng)
             codes = of_voices[speaker].spoken(text, rng)
-        if codes is not None and (kind == "piece" or _learnt(text) or text in replying.answers()):
+        if codes is not None and (kind != "answer" or text in closed or _learnt(text)):
             job = Job(f"spliced-{made:05d}", kind, text, speaker, VOICES[speaker], int(rng.integers(2**31)))
             line = speaking.in_writing(job)
             line["messages"][1]["content"][1] = {"type": "audio", "speaker": speaker, "codes": codes}

@@ -58,7 +58,7 @@ class Voices:
     """
 
     def __init__(self, packages: Packages, kept: Path):
-        for name in ("onnxruntime", "piper"):
+        for name in ("onnx", "onnxruntime", "piper"):
             require(importlib.util.find_spec(name) is not None, name,
                     "is missing; pip install -r requirements-tiny.txt")
         kept.mkdir(parents=True, exist_ok=True)
