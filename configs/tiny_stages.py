@@ -1,5 +1,4 @@
-"""The stages that make omni-tiny, a small model of the whole architecture: it learns to see and to hear; its voice is
-begun.
+"""The stages that make omni-tiny, a small model of the whole architecture: it learns to see, to hear and to speak.
 
 Data is made by tools/tiny_data, the model to start from by `make out/tiny/model`.
 """
@@ -35,6 +34,7 @@ LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*
 
 
 def sources(shares: Mapping[str, float], part: str) -> tuple[Source, ...]:
+    """The manifests of a part ("train", "held_out"), each with its share."""
     return tuple(Source(f"{TINY}/data/{name}{part}.jsonl", share) for name, share in shares.items())
 
 
