@@ -1,13 +1,11 @@
-"""Shows the whole way in and out: omni-tiny answers what it hears and sees, aloud; a random checkpoint watches.
+"""Shows the whole way in and out: omni-tiny answers, aloud, what it hears, sees and watches.
 
     python -m tools.demo --out out
 
-omni-tiny, the small trained model that comes with the package, is asked aloud and about drawings, and its answers are
-in OUT/answer-1.wav and on. It has not learnt to watch yet, so a random checkpoint of the whole architecture shows the
-rest. Writes also OUT/random (that checkpoint), OUT/positions.png (TMRoPE's three rows over a video with its sound) and
-OUT/frames.png (what the vision tower saw of it), and prints what went in, how fast, and the text, which means nothing
-where weights are random. A checkpoint that is given (--model) takes the place of both; if it speaks, OUT/reply.wav is
-its reply, streamed.
+omni-tiny, the small trained model that comes with the package, is asked aloud, about drawings and about a video with
+its sound, and its answers are in OUT/answer-1.wav and on. Writes also OUT/positions.png (TMRoPE's three rows over the
+video with its sound) and OUT/frames.png (what the vision tower saw of it). Of a checkpoint that is given instead
+(--model) it prints what went in, how fast, and the text; if it speaks, OUT/reply.wav is its reply, streamed.
 """
 
 import contextlib
@@ -27,16 +25,20 @@ import omni_jax
 from omni_jax import OmniError
 from omni_jax.data.batch import Prompt
 from omni_jax.data.video import load_video
-from tools import _cli, random_checkpoint
+from tools import _cli
 from tools._sound import RATE, sink
 
 ROOT = Path(__file__).parent.parent
 TINY = "omni-tiny"
 SAMPLES = ROOT / "omni_jax" / "assets" / "samples"
+MOVING = "moving.mp4"
 # (sample, or none; what is asked in writing)
 QUESTIONS = (("question.flac", ""), ("question.flac", "What is said?"), ("butterfly.jpg", "What do you see?"),
-             ("drawing.jpg", "What colour is the taxi?"), ("", "What do you see?"))
-GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 200}  # omni-tiny's codes are clearest when none is drawn
+             ("drawing.jpg", "What colour is the taxi?"), (MOVING, "What moved?"),
+             (MOVING, "Was the beep before or after it moved?"), ("", "What do you see?"))
+KINDS = {".flac": "audio", ".jpg": "image", ".mp4": "video"}
+# omni-tiny's codes are clearest when none is drawn.
+GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 200, "use_audio_in_video": True}
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 
@@ -59,7 +61,7 @@ def ask(omni: omni_jax.Omni, out: Path) -> dict[str, Any]:
     """Streams the spoken answers to QUESTIONS, in its voices in turn, to OUT/answer-N.wav."""
     started = time.perf_counter()
     for each in {Path(sample).suffix: (sample, question) for sample, question in QUESTIONS}.values():
-        list(omni.stream(_question(*each), **GREEDY))  # compiles: with a sound, with a picture, with neither
+        list(omni.stream(_question(*each), **GREEDY))  # compiles: with each kind of media, and with none
     print(f"  its programs compiled, or read from where they are kept, in {time.perf_counter() - started:.1f} s")
     results, speakers = {}, itertools.cycle(omni.speakers)
     for number, (sample, question) in enumerate(QUESTIONS, 1):
@@ -90,8 +92,8 @@ def stream(omni: omni_jax.Omni, conversation: list, path: Path, **options: Any) 
 
 
 def _question(sample: str, question: str) -> list[dict[str, Any]]:
-    kind = "audio" if sample.endswith(".flac") else "image"
-    given = [{"type": kind, kind: str(SAMPLES / sample)}] if sample else []
+    kind = KINDS.get(Path(sample).suffix)
+    given = [{"type": kind, kind: str(SAMPLES / sample)}] if kind else []
     return [{"role": "user", "content": [*given, *([{"type": "text", "text": question}] if question else [])]}]
 
 
@@ -130,9 +132,9 @@ def plot_positions(omni: omni_jax.Omni, conversation: list, prompt: Prompt, path
     plt.close(figure)
 
 
-def plot_frames(path: Path) -> None:
+def plot_frames(video: str, path: Path) -> None:
     """The sampled frames, as the vision tower gets them."""
-    frames, plan = load_video(str(SAMPLES / "video.mp4"))
+    frames, plan = load_video(video)
     columns = 5
     rows = -(-len(frames) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.45 * rows), layout="constrained")
@@ -171,7 +173,7 @@ def show(omni: omni_jax.Omni, name: str, conversation: list, use_audio: bool, to
     first, total = reply.timings["first_token"], reply.timings["total"]
     rate = (len(reply.token_ids) - 1) / max(total - first, 1e-9)
     print(f"  media read in {prepared:.2f} s; first token after {first:.2f} s; then {rate:.0f} tokens/s")
-    print(f"  text (random weights, so it means nothing): {reply.text[:70]!r}")
+    print(f"  text: {reply.text[:70]!r}")
     return {"prompt_tokens": len(prompt.token_ids), "prepare_seconds": prepared, "first_token_seconds": first,
             "tokens_per_second": rate, "text": reply.text}
 
@@ -179,8 +181,8 @@ def show(omni: omni_jax.Omni, name: str, conversation: list, use_audio: bool, to
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     parser = _cli.parser(__doc__)
     parser.add_argument("--out", default="out", help="directory to write to")
-    parser.add_argument("--model", help="another checkpoint directory, instead of a random one")
-    parser.add_argument("--tokens", type=int, default=48, help="tokens to generate")
+    parser.add_argument("--model", help="another checkpoint's directory, instead of omni-tiny")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens that such a checkpoint generates")
     arguments = parser.parse_args(argv)
     out = Path(arguments.out)
     try:
@@ -192,30 +194,25 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     return results if arguments.json else None
 
 
-def load(model: str | Path, speech: bool = True) -> omni_jax.Omni:
+def load(model: str) -> omni_jax.Omni:
     started = time.perf_counter()
-    omni = omni_jax.load(model, speech=speech)
+    omni = omni_jax.load(model)
     print(f"{model} loaded in {time.perf_counter() - started:.2f} s")
     return omni
 
 
 def run(out: Path, given: str | None, tokens: int) -> dict[str, Any]:
-    """The demonstration with the checkpoint `given`, or with a random one; prints as it goes. Returns what it shows."""
-    model = Path(given or out / "random")
-    if not given and not model.is_dir():
-        random_checkpoint.main([str(ROOT / "configs" / "tiny.json"), str(model)])
-    results = {}
-    if not given:
-        results[TINY] = ask(load(TINY), out)
-        print("\nThe weights of the next checkpoint are RANDOM: it shows the way from media to text, not answers.")
-    omni = load(model, speech=given is not None)
-    for name, (conversation, use_audio) in conversations().items():
-        results[name] = show(omni, name, conversation, use_audio, tokens)
-    conversation, use_audio = conversations()["a video with its sound"]
-    plot_positions(omni, conversation, omni.prompt(conversation, use_audio), out / "positions.png")
-    plot_frames(out / "frames.png")
-    if omni.speakers:
-        results["speech"] = speak(omni, conversations()["a picture"][0], tokens, out / "reply.wav")
+    """The demonstration with omni-tiny or the checkpoint `given`; prints as it goes. Returns what it shows."""
+    omni = load(given or TINY)
+    if given:
+        results = {name: show(omni, name, *each, tokens) for name, each in conversations().items()}
+        if omni.speakers:
+            results["speech"] = speak(omni, conversations()["a picture"][0], tokens, out / "reply.wav")
+        (conversation, _), video = conversations()["a video with its sound"], "video.mp4"
+    else:
+        results, conversation, video = ask(omni, out), _question(MOVING, "What moved?"), MOVING
+    plot_positions(omni, conversation, omni.prompt(conversation, True), out / "positions.png")
+    plot_frames(str(SAMPLES / video), out / "frames.png")
     print(f"\nPictures: {out / 'positions.png'} (TMRoPE), {out / 'frames.png'} (the sampled frames)")
     return results
 

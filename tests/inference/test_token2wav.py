@@ -177,9 +177,9 @@ def on_one_device():
 SPLITS = ("data=8", "fsdp=8", "model=8", "data=2,fsdp=2,model=2", "fsdp=2,model=4", "data=4,model=2")
 
 
-@pytest.mark.parametrize("mesh", [pytest.param(mesh, marks=[] if mesh.count(",") == 2 else pytest.mark.slow)
-                                  for mesh in SPLITS])
-@pytest.mark.parametrize("scanned", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["apart", "stacked"])
+@pytest.mark.slow  # whole replies are compared in tests/test_sharding.py, in the quick suite too
+@pytest.mark.parametrize("mesh", SPLITS)
+@pytest.mark.parametrize("scanned", [False, True], ids=["apart", "stacked"])
 def test_every_mesh_split_gives_the_same_sound(mesh, scanned):
     split = synthesizer(mesh, scanned)
     voices = [token2wav.encode_speaker(split, speaker_of(seed)) for seed in (0, 1)]

@@ -281,16 +281,17 @@ def test_lines_of_replying(tmp_path, monkeypatch):
     sound = {"type": "audio", "audio": "sounds/a.flac"}
     picture = {"type": "image", "image": "pictures/a.jpg"}
     shown = {"seeing": ([picture, {"type": "text", "text": "Where is it?"}], "Up."), "hearing": ([sound], "Down."),
+             "watching": ([{"type": "video", "video": "videos/a.mp4", "fps": 4}], "Before."),
              "asking": ([{"type": "image", "image": "../seeing/pictures/b.jpg"}, sound], "Down.")}
     for part, (asked, told) in shown.items():
         (tmp_path / part).mkdir()
-        line = {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
+        line = {"messages": 2 * [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
         for name in ("train", "held_out"):
             (tmp_path / part / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
     monkeypatch.setattr(replying, "answers", lambda: ["Up.", "Down.", "Before."])
     monkeypatch.setattr(replying, "OFTEN", 2)  # so that of 1, 2 and 6 askers there are 1, 2 and 4 replies with a take
     written = replying.write(tmp_path / "replying", Hum(), replying.Counts(3, 3, 2), 0, workers=1)
-    takes = {"train": 2 * (3 * 2 + 3) * 4, "shown_train": 2 * 2 * (1 + 2)}
+    takes = {"train": 2 * (3 * 2 + 3) * 4, "shown_train": 2 * 2 * (1 + 2 + 1)}
     assert written == {**takes, "held_out": 3 * 4, "shown_held_out": 0}
     contexts = defaultdict(list)
     for part in ("train", "shown_train"):
@@ -302,6 +303,8 @@ def test_lines_of_replying(tmp_path, monkeypatch):
                 assert asked in {form.format(text["text"]) for form in speaking.ASKED}
     assert contexts["shown_train", "Up."] == 4 * [[{"type": "image", "image": "../seeing/pictures/a.jpg"},
                                                    {"type": "text", "text": "Where is it?"}]]
+    clip = {"type": "video", "video": "../watching/videos/a.mp4", "fps": 4}
+    assert contexts["shown_train", "Before."] == 4 * [[clip]]
     assert {item["audio"] for asked in contexts["shown_train", "Down."] for item in asked if "audio" in item} <= {
         "../hearing/sounds/a.flac", "../asking/sounds/a.flac"}
     assert {item["image"] for asked in contexts["shown_train", "Down."] for item in asked if "image" in item} <= {

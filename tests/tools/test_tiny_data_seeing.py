@@ -150,6 +150,17 @@ def test_videos_are_read_with_their_sound(videos):
         assert question["text"] and record["messages"][1]["content"][0].isupper()
 
 
+def test_a_video_is_asked_about_in_turns_in_training_alone(videos):
+    out, _ = videos
+    assert all(len(record["messages"]) == 2 for record in lines(out, "held_out"))
+    for record in lines(out, "train"):
+        (first, *others), answers = record["messages"][::2], record["messages"][1::2]
+        assert len(others) >= 2 and len(answers) == len(others) + 1
+        assert first["content"][0]["type"] == "video" and all(turn["content"][0]["type"] == "text" for turn in others)
+        told = [turn["content"] for turn in answers]
+        assert ("Before." in told or "After." in told) != ("Nothing." in told)
+
+
 def test_the_same_seed_makes_the_same_files_in_any_number_of_processes(drawings, pictures, videos, tmp_path):
     for module, (out, _), number in ((seeing, pictures, 60), (watching, videos, 12)):
         again, other = tmp_path / f"{out.parent.name}_again", tmp_path / f"{out.parent.name}_other"

@@ -2,8 +2,8 @@
 
 Every answer of one piece is said by both of its voices, for each is a word that must be known; lists, digits and
 sentences are drawn, each said by one voice, and held out are those that their text decides. What is replied to is
-writing, and in manifests of their own (shown_*) what of OUT/../seeing, hearing or asking has that answer: the Talker
-reads the Thinker's vectors of the reply, which hang on what is asked.
+writing, and in manifests of their own (shown_*) what of OUT/../seeing, watching, hearing or asking has that answer: the
+Talker reads the Thinker's vectors of the reply, which hang on what is asked.
 """
 
 import dataclasses
@@ -27,8 +27,10 @@ from tools.tiny_data.speaking import VOICES, Job
 from tools.tiny_data.voices import Studio, Voices
 
 OTHERS = ("I see no picture.", hearing.SILENCE, "Before.", "After.", "Up.", "Down.", "To the left.", "To the right.",
-          "It grew.", "It shrank.", "It turned.", "Nothing.", "A beep.", "A sweep.", "A noise.")
-SHOWN = ("seeing", "hearing", "asking")  # parts whose lines are replied to
+          "It grew.", "It shrank.", "It turned.", "Nothing.", "A beep.", "A sweep.", "A noise.", "Two beeps.",
+          "Three beeps.", "Four beeps.", "It moved up.", "It moved down.", "It moved to the left.",
+          "It moved to the right.")
+SHOWN = ("seeing", "watching", "hearing", "asking")  # parts whose lines are replied to
 MOST, OFTEN = 8, 100  # replies with one take at most, and how many askers each of these stands for
 BEND = 0.03  # by which a take is higher and faster, or lower and slower
 
@@ -113,7 +115,7 @@ def _shown(data: Path, part: str) -> dict[str, list[Any]]:
     for name in SHOWN:
         require((data / name).is_dir(), str(data / name), "is not there, and it is replied to; make it first")
         for line in (data / name / f"{part}.jsonl").open():
-            asked, told = json.loads(line)["messages"]
+            asked, told, *_ = json.loads(line)["messages"]  # the first turn alone
             found[told["content"]].append(_elsewhere(asked["content"], name))
     return found
 
@@ -122,7 +124,7 @@ def _elsewhere(content: Any, name: str) -> Any:
     """A user's content of the part `name`, for a manifest beside it."""
     if isinstance(content, str):
         return content
-    return [{key: f"../{name}/{value}" if key == item["type"] and key in ("image", "audio") else value
+    return [{key: f"../{name}/{value}" if key == item["type"] and key in ("image", "audio", "video") else value
              for key, value in item.items()} for item in content]
 
 

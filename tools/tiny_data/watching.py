@@ -1,7 +1,8 @@
 """Videos with sound: one thing moves, grows, shrinks or turns at one moment, and beeps come before or after it.
 
 What is asked needs the pictures, the sound, or what of both came first. Held out are one in five combinations of a
-thing, a movement and a sound, and a style of drawing that is never trained on. Train with use_audio_in_video.
+thing, a movement and a sound, and a style of drawing that is never trained on. Train with use_audio_in_video. To train
+on, a clip is asked about in several turns, because it costs as much as four pictures.
 """
 
 import dataclasses
@@ -82,7 +83,11 @@ class Watching:
         path = f"videos/{name}.mp4"
         encode(folder / path, film(rng, self.drawings, style, clip), waveform)
         shown = [{"type": "video", "video": path, "fps": FRAME_RATE, "resized_height": FRAME, "resized_width": FRAME}]
-        return {"": conversation(name, kind, style, shown, *ask(rng, kind, clip))}
+        line = conversation(name, kind, style, shown, *ask(rng, kind, clip))
+        if part == TRAIN:
+            for other in rng.permutation([other for other in asked_of(clip) if other != kind]):
+                line["messages"] += conversation("", other, None, [], *ask(rng, other, clip))["messages"]
+        return {"": line}
 
 
 def plan(rng: np.random.Generator, part: str, kind: str) -> tuple[Clip, np.ndarray]:
@@ -101,6 +106,13 @@ def plan(rng: np.random.Generator, part: str, kind: str) -> tuple[Clip, np.ndarr
     at = int(RATE * (begin + rng.uniform(0, slack)))
     waveform[at : at + len(made)] += made
     return clip, waveform
+
+
+def asked_of(clip: Clip) -> tuple[str, ...]:
+    """The kinds of questions that the clip has answers to."""
+    way = ("way",) if clip.move in WAYS else ()
+    beeps = () if isinstance(clip.sound, str) else ("beeps",)
+    return ("what", *way, "act", *beeps, *(("order",) if clip.sound else ()), "heard")
 
 
 def noise_of(rng: np.random.Generator, sound: int | str) -> np.ndarray:
@@ -172,7 +184,7 @@ def ask(rng: np.random.Generator, kind: str, clip: Clip) -> tuple[str, str]:
     """(question, answer)."""
     past = PAST.get(clip.move, "moved")
     if kind == "what":
-        return pick(rng, WHAT).format(past=past), f"the {clip.thing.name}"
+        return pick(rng, WHAT).format(past=past), clip.thing.phrase
     if kind == "way":
         return pick(rng, WAY), _where(clip.move)
     if kind == "act":
@@ -196,7 +208,7 @@ def _where(way: str) -> str:
 def _heard(sound: int | str) -> str:
     if isinstance(sound, str):
         return f"a {sound}"
-    return "nothing" if sound == 0 else "one beep" if sound == 1 else f"{NUMBERS[sound]} beeps"
+    return "nothing" if sound == 0 else "a beep" if sound == 1 else f"{NUMBERS[sound]} beeps"
 
 
 def _edges(samples: int) -> np.ndarray:

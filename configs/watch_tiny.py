@@ -1,0 +1,9 @@
+"""The eighth stage: all of the Thinker learns on, now from videos with their sound as well, and from more recordings.
+
+    python -m tools.train configs/watch_tiny.py --workdir out/tiny/watch
+"""
+
+from configs.tiny_stages import WATCHED, WATCHED_MEDIA, tiny
+
+config = tiny("blended_model", WATCHED, WATCHED_MEDIA, length=448, batch_size=10, steps=1000,
+              **{"optimizer.warmup_steps": 50, "optimizer.rates": (("thinker/vision/*", 0.5),)})
