@@ -26,10 +26,11 @@ VOICE_SPECS = "resemblyzer or module:attribute"
 
 
 def add_talker_options(parser: argparse.ArgumentParser) -> None:
-    """--speaker, --solve and --talker-*: left out, they are what `Options` says."""
+    """--speaker, --solve, --solver-steps and --talker-*: left out, they are what `Options` says."""
     parser.add_argument("--speaker", metavar="NAME", help="a voice of the checkpoint (left out: Chelsie, or the first)")
     parser.add_argument("--solve", choices=SOLVES, help="of Token2Wav: in chunks of blocks, which streams, "
                         "or the whole clip as the reference does, faster where nobody listens yet (block)")
+    parser.add_argument("--solver-steps", type=int, metavar="N", help="of Token2Wav's solver; fewer are faster (9)")
     for name, kind in TALKER.items():
         parser.add_argument(f"--talker-{name.replace('_', '-')}", type=kind, metavar="X" if kind is float else "N",
                             help="of the codes of speech")
@@ -37,7 +38,7 @@ def add_talker_options(parser: argparse.ArgumentParser) -> None:
 
 def talker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Those that were given, as fields of `Options`."""
-    names = ["solve", *(f"talker_{name}" for name in TALKER)]
+    names = ["solve", "solver_steps", *(f"talker_{name}" for name in TALKER)]
     return {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
 

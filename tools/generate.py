@@ -18,8 +18,8 @@ from tools._sound import STANDARD_OUTPUT, check_out, sink, write_wav
 from tools._speaking import add_talker_options
 
 OPTIONS = ("use_audio_in_video", "max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed",
-           "speaker", "solve", "talker_max_new_tokens", "talker_temperature", "talker_top_p", "talker_top_k",
-           "talker_repetition_penalty")
+           "speaker", "solve", "solver_steps", "talker_max_new_tokens", "talker_temperature", "talker_top_p",
+           "talker_top_k", "talker_repetition_penalty")
 
 
 class Content(argparse.Action):

@@ -103,7 +103,7 @@ class Speaking:
         names = [job.speaker for job in jobs]
         if jobs[0].said is None:
             codes = [job.turn.codes for job in jobs]
-            waves = self.voices.spoken(codes, names, seeds, self.options.solve)
+            waves = self.voices.spoken(codes, names, seeds, self.options.solve, self.options.solver_steps)
             return [Reply(job.turn.text, [], {}, *own) for job, *own in zip(jobs, codes, waves, strict=True)]
         options = dataclasses.replace(self.options, speaker=names, reply_ids=[job.said.tokens for job in jobs])
         started, request = time.perf_counter(), self.omni.request(options, seeds)

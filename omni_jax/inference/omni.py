@@ -28,7 +28,8 @@ from omni_jax.inference.replies import (
 )
 from omni_jax.inference.sampling import Sampling, row_seeds, whole_number
 from omni_jax.inference.stream import Event, events
-from omni_jax.inference.voices import Voices, checked_solve
+from omni_jax.inference.voices import Voices, checked_solve, checked_steps
+from omni_jax.models.dit import STEPS
 from omni_jax.weights import Speaker
 from omni_jax.weights.files import progress_bar
 
@@ -68,13 +69,15 @@ class Omni:
         return self.chunks(self.begin([prompt], request, started), request, started)
 
     def token2wav(self, codes: Sequence[int], speaker: str | None = None, solve: str = "block", seed: int = 0,
-                  noise: np.ndarray | None = None) -> np.ndarray:
+                  noise: np.ndarray | None = None, solver_steps: int = STEPS) -> np.ndarray:
         """float32 [480 * codes] at 24 kHz: the sound of codec ids in a speaker's voice.
 
-        noise: float32 [2 * codes, 80], what the solver starts from; None: drawn from the seed. Raises OmniError.
+        noise: float32 [2 * codes, 80], what the solver starts from; None: drawn from the seed. solve, solver_steps: see
+        `Options`. Raises OmniError.
         """
         voices = self._speaking_half()
-        return voices.synthesize(codes, voices.name(speaker), checked_solve(solve), row_seeds(seed, 1), noise)
+        return voices.synthesize(codes, voices.name(speaker), checked_solve(solve), checked_steps(solver_steps),
+                                 row_seeds(seed, 1), noise)
 
     @property
     def speakers(self) -> Mapping[str, Speaker]:
@@ -130,7 +133,7 @@ class Omni:
         if options.reply_ids is not None:
             vocabulary = self.config.thinker_config.text_config.vocab_size
             forced, limit = padded_replies(options.reply_ids, len(seeds), vocabulary)
-        checked_solve(options.solve)
+        checked_solve(options.solve), checked_steps(options.solver_steps)
         wanted = options.return_audio or options.speaker is not None
         if options.return_audio is False or (isinstance(self.voices, str) and not wanted):
             return Request(options, sampling, limit, seeds, forced)
@@ -205,7 +208,8 @@ class Omni:
         yield from text.flush()
 
     def _events(self, session: Session, request: Request) -> Iterator[Event]:
-        push = self._speaking_half().push(request.speakers, request.seeds, request.options.solve)
+        options = request.options
+        push = self._speaking_half().push(request.speakers, request.seeds, options.solve, options.solver_steps)
         return events(self.network, session, push)
 
     def chat(self, **options: Any) -> Any:

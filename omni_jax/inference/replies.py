@@ -13,6 +13,7 @@ from omni_jax.errors import OmniError
 from omni_jax.inference.sampling import Sampling, whole_number
 from omni_jax.inference.speech import Speaking
 from omni_jax.inference.token2wav import SAMPLE_RATE
+from omni_jax.models.dit import STEPS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Options:
     return_audio: whether to speak; None: if the checkpoint can. speaker: a name of `Omni.speakers`, or a list of one a
     row; None: Chelsie, or the first. talker_*: how codes are drawn (talker_temperature 0: greedy), and how many at
     most. solve: "block", which streams, or "whole", the reference's solve of the whole clip, whose sound comes at the
-    end.
+    end. solver_steps: of Token2Wav's solver, four evaluations each; fewer than the reference's 9 are faster.
     reply_ids: the tokens of each row's reply, with its end mark, which the Thinker then says instead of its own (so the
     Talker speaks a given text); max_new_tokens and sampling settings of the text then count for nothing.
     """
@@ -45,6 +46,7 @@ class Options:
     talker_top_p: float = 0.8
     talker_repetition_penalty: float = 1.05
     solve: str = "block"
+    solver_steps: int = STEPS
     reply_ids: Sequence[Sequence[int]] | None = None
 
     @property

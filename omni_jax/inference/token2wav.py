@@ -37,7 +37,7 @@ SOLVES = ("block", "whole")
 
 @dataclasses.dataclass(frozen=True)
 class Synthesizer:
-    """Token2Wav on a mesh. `table`: the DiT's modulations, the same for every clip."""
+    """Token2Wav on a mesh. `table`: the DiT's modulations at the times of its solver, the same for every clip."""
 
     config: Token2WavConfig
     graphdef: nnx.GraphDef
@@ -94,10 +94,12 @@ class Session:
         return self.schedule.first(self.chunk)
 
 
-def prepare(config: Token2WavConfig, graphdef: nnx.GraphDef, params: dict, mesh: Mesh) -> Synthesizer:
-    """Computes what is constant for a checkpoint. The parameters must be float32: the solver needs it."""
+def prepare(config: Token2WavConfig, graphdef: nnx.GraphDef, params: dict, mesh: Mesh,
+            steps: int = dit.STEPS) -> Synthesizer:
+    """Computes what is constant for a checkpoint and a number of the solver's steps. The parameters must be float32:
+    the solver needs it."""
     with jax.set_mesh(mesh):
-        return Synthesizer(config, graphdef, params, mesh, _modulations(graphdef, params))
+        return Synthesizer(config, graphdef, params, mesh, _modulations(graphdef, params, steps))
 
 
 def encode_speaker(synthesizer: Synthesizer, speaker: Speaker) -> jax.Array:
@@ -132,7 +134,7 @@ def begin(synthesizer: Synthesizer, voices: Sequence[jax.Array], seeds: np.ndarr
     """
     B = len(voices)
     with jax.set_mesh(synthesizer.mesh):
-        state = _empty(synthesizer.graphdef, synthesizer.params, B)
+        state = _empty(synthesizer.graphdef, synthesizer.params, B, synthesizer.table.steps)
     return Session(synthesizer, schedule, state, jnp.stack(list(voices)), np.asarray(seeds, np.uint32),
                    None if noise is None else list(noise), list(range(B)), np.zeros(B, int), np.zeros(B, bool),
                    [np.zeros(0, np.int32)] * B)
@@ -326,9 +328,9 @@ def _jit(**options: Any):
     return lambda step: jax.jit(jax.default_matmul_precision("highest")(step), **options)
 
 
-@_jit(static_argnames="graphdef")
-def _modulations(graphdef, params) -> Modulations:
-    return nnx.merge(graphdef, params).dit.modulations()
+@_jit(static_argnames=("graphdef", "steps"))
+def _modulations(graphdef, params, steps: int) -> Modulations:
+    return nnx.merge(graphdef, params).dit.modulations(dit.times(steps))
 
 
 @_jit(static_argnames="graphdef")
@@ -336,10 +338,10 @@ def _voice(graphdef, params, vector, reference) -> jax.Array:
     return nnx.merge(graphdef, params).dit.voice(vector, reference)[0]
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "batch"))
-def _empty(graphdef, params, batch: int) -> State:
+@functools.partial(jax.jit, static_argnames=("graphdef", "batch", "steps"))
+def _empty(graphdef, params, batch: int, steps: int) -> State:
     network = nnx.merge(graphdef, params).dit
-    return State(network.empty_kept(batch), jnp.zeros((batch, 2 * CONTEXT, network.config.mel_dim), jnp.float32))
+    return State(network.empty_kept(batch, steps), jnp.zeros((batch, 2 * CONTEXT, network.config.mel_dim), jnp.float32))
 
 
 @jax.jit

@@ -29,6 +29,11 @@ def checked_solve(solve: Any) -> str:
     return solve
 
 
+def checked_steps(steps: Any) -> int:
+    """`steps` themselves. Raises OmniError."""
+    return whole_number("solver_steps", steps, 1)
+
+
 class Voices:
     """What speaks. `talker`: None where only codes that are given are spoken. `speakers`: by name, possibly none."""
 
@@ -40,6 +45,7 @@ class Voices:
         for name, speaker in self.speakers.items():
             whole_number(f"{directory}: speaker {name}'s bos_token", speaker.bos_token, 0, size - 1)
         self._voice = functools.cache(lambda name: token2wav.encode_speaker(synthesizer, self.speakers[name]))
+        self._solving = functools.cache(self._with_steps)
 
     def name(self, speaker: Any) -> str:
         """The speaker of that name, or of none. Raises OmniError."""
@@ -71,26 +77,34 @@ class Voices:
         first_tokens = np.array([self.speakers[name].bos_token for name in names], np.int32)
         return Speaking(self.talker, never, sampling, min(limit, config.max_position_embeddings), first_tokens)
 
-    def push(self, names: Sequence[str], seeds: np.ndarray, solve: str) -> Push:
-        """What makes sounds of the codes of a batch whose rows have these speakers and seeds."""
-        voices = list(map(self._voice, names))
+    def _with_steps(self, steps: int) -> Synthesizer:
+        """Token2Wav whose solver takes so many steps."""
+        own = self.synthesizer
+        return own if steps == own.table.steps else token2wav.prepare(own.config, own.graphdef, own.params, own.mesh,
+                                                                      steps)
+
+    def push(self, names: Sequence[str], seeds: np.ndarray, solve: str, steps: int) -> Push:
+        """What makes sounds of the codes of a batch whose rows have these speakers and seeds. solve, steps: see
+        `Options`."""
+        voices, synthesizer = list(map(self._voice, names)), self._solving(steps)
         if solve == "whole":
-            return _Whole(lambda codes: token2wav.synthesize(self.synthesizer, voices, codes, seeds, solve="whole"))
-        session = token2wav.begin(self.synthesizer, voices, seeds)
+            return _Whole(lambda codes: token2wav.synthesize(synthesizer, voices, codes, seeds, solve="whole"))
+        session = token2wav.begin(synthesizer, voices, seeds)
         return lambda codes, ended: token2wav.push(session, codes, ended)
 
-    def spoken(self, codes: Sequence[np.ndarray], names: Sequence[str], seeds: np.ndarray,
-               solve: str) -> list[np.ndarray]:
+    def spoken(self, codes: Sequence[np.ndarray], names: Sequence[str], seeds: np.ndarray, solve: str,
+               steps: int) -> list[np.ndarray]:
         """float32 [samples] of each row of codes, int32 [n], which are all there; see `push`."""
-        parts = [sound.rows() for sound in self.push(names, seeds, solve)(list(codes), np.ones(len(codes), bool))]
+        push = self.push(names, seeds, solve, steps)
+        parts = [sound.rows() for sound in push(list(codes), np.ones(len(codes), bool))]
         return [np.concatenate(row) for row in zip(*parts, strict=True)]
 
-    def synthesize(self, codes: Any, name: str, solve: str, seeds: np.ndarray, noise: Any) -> np.ndarray:
+    def synthesize(self, codes: Any, name: str, solve: str, steps: int, seeds: np.ndarray, noise: Any) -> np.ndarray:
         """float32 [samples] of one row of codes. Raises OmniError."""
         config = self.config.token2wav_config
         codes = check_codes(codes, config.dit_config.codec_rows)
         noise = None if noise is None else [token2wav.check_noise(config, noise, codes)]
-        waveform, = token2wav.synthesize(self.synthesizer, [self._voice(name)], [codes], seeds, solve, noise)
+        waveform, = token2wav.synthesize(self._solving(steps), [self._voice(name)], [codes], seeds, solve, noise)
         return waveform
 
 

@@ -22,8 +22,7 @@ from omni_jax.sharding import constrain, on_one_device
 
 EPS = 1e-6
 TIME_WIDTH, TIME_SCALE = 256, 1000  # sinusoids of a time; fixed by the reference
-STEPS, STAGES = 9, 4
-EVALUATIONS = STEPS * STAGES
+STEPS, STAGES = 9, 4  # the reference's; with fewer steps the solver is faster
 GUIDANCE = 0.5
 # Runge-Kutta's 3/8 rule: where each stage stands within a step, and the earlier slopes that lead there.
 _NODES = np.array([0, 1 / 3, 2 / 3, 1])
@@ -39,6 +38,11 @@ class Modulations(NamedTuple):
 
     layers: jax.Array
     last: jax.Array
+
+    @property
+    def steps(self) -> int:
+        """Of the solver, if its `times` are these."""
+        return (len(self.last) - 1) // 3
 
     def of_rows(self) -> "Modulations":
         """For rows that each have a time of their own, [L, 6, R, 1, 1, D] and [2, R, 1, 1, D]."""
@@ -59,17 +63,18 @@ class View(NamedTuple):
     current: jax.Array  # int32 []: blocks before the look-ahead; the keys and values of the last of them are kept
 
 
-def knots() -> np.ndarray:
-    """float32 [STEPS + 1]: the times between which the solver steps; "sway" draws them towards the start."""
-    step = np.float32(1) / np.float32(STEPS)
-    rising = [step * np.float32(i) for i in range(5)] + [np.float32(1) - step * np.float32(i) for i in range(4, -1, -1)]
+def knots(steps: int = STEPS) -> np.ndarray:
+    """float32 [steps + 1]: the times between which the solver steps; "sway" draws them towards the start."""
+    step, half = np.float32(1) / np.float32(steps), (steps + 1) // 2
+    rising = [step * np.float32(i) for i in range(half)]  # counted from both ends, as torch.linspace does
+    rising += [np.float32(1) - step * np.float32(i) for i in range(steps - half, -1, -1)]
     t = np.array(rising, np.float32)
     return t - (np.cos(np.float32(np.pi / 2) * t) - np.float32(1) + t)
 
 
-def times() -> np.ndarray:
-    """float32 [3 * STEPS + 1]: the distinct times of all evaluations; evaluation 4 s + j is at time 3 s + j."""
-    t = knots()
+def times(steps: int = STEPS) -> np.ndarray:
+    """float32 [3 * steps + 1]: the distinct times of all evaluations; evaluation 4 s + j is at time 3 s + j."""
+    t = knots(steps)
     inner = t[:-1, None] + np.diff(t)[:, None] * _NODES[:3].astype(np.float32)
     return np.append(inner.astype(np.float32).ravel(), t[-1])
 
@@ -126,8 +131,8 @@ class DiT(nnx.Module):
         self.modulation = Linear(rngs, (D,), (2, D), (None, "mlp", "embed"), dtype, bias=True)
         self.output = Linear(rngs, (D,), (config.mel_dim,), (None, "embed"), dtype, bias=True)
 
-    def modulations(self, t: jax.Array | None = None) -> Modulations:
-        """Of times t (float32 [times], 0 to 1), or of all times of the solver."""
+    def modulations(self, t: jax.Array | np.ndarray | None = None) -> Modulations:
+        """Of times t (float32 [times], 0 to 1), or of all times of the reference's solver."""
         waves = jnp.asarray(sinusoids(times() if t is None else t), self.input.weight.dtype)
         time = jax.nn.silu(self.time(waves))
         if isinstance(self.layers, nnx.List):
@@ -178,10 +183,10 @@ class DiT(nnx.Module):
         return View(turn, own, jnp.concatenate([before, own], -1),
                     jnp.concatenate([own, after], -1), current)
 
-    def empty_kept(self, batch: int) -> jax.Array:
+    def empty_kept(self, batch: int, steps: int = STEPS) -> jax.Array:
         """Keys and values of the block before a chunk, for each evaluation and each layer that looks back."""
         c = self.config
-        return _laid_out(jnp.zeros((EVALUATIONS, len(c.look_backward_layers), 2, 2 * batch, c.block_size,
+        return _laid_out(jnp.zeros((steps * STAGES, len(c.look_backward_layers), 2, 2 * batch, c.block_size,
                                     c.num_attention_heads, c.head_dim), jnp.float32))
 
     def __call__(self, x: jax.Array, given: jax.Array, modulations: Modulations, view: View,
@@ -270,13 +275,15 @@ class _TimeEmbedding(nnx.Module):
 
 def solve(model: DiT, noise: jax.Array, given: jax.Array, table: Modulations, view: View,
           kept: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
-    """The mel [B, n, T, M] to which the flow carries noise [B, n, T, M], and the new `kept` [EVALUATIONS, …].
+    """The mel [B, n, T, M] to which the flow carries noise [B, n, T, M], and the new `kept` [evaluations, …]. `table`:
+    of the `times` of as many steps as the solver takes.
 
     One scan over all evaluations; `kept` is part of its carry, so that a donated one is written in place.
     """
-    steps = np.repeat(np.diff(knots()), STAGES)
-    stages = np.tile(np.arange(STAGES), STEPS)
-    moments = 3 * np.repeat(np.arange(STEPS), STAGES) + stages
+    count = table.steps
+    steps = np.repeat(np.diff(knots(count)), STAGES)
+    stages = np.tile(np.arange(STAGES), count)
+    moments = 3 * np.repeat(np.arange(count), STAGES) + stages
 
     def evaluate(carry, scanned):
         x, slopes, kept = carry
@@ -290,7 +297,7 @@ def solve(model: DiT, noise: jax.Array, given: jax.Array, table: Modulations, vi
         return (x, slopes, None if kept is None else kept.at[index].set(new)), None
 
     start = noise, jnp.zeros((STAGES, *noise.shape), noise.dtype), kept
-    scanned = np.arange(EVALUATIONS), steps, stages, moments
+    scanned = np.arange(count * STAGES), steps, stages, moments
     (mel, _, kept), _ = jax.lax.scan(evaluate, start, scanned)
     return constrain(mel, "batch", None, None, None), None if kept is None else _laid_out(kept)
 

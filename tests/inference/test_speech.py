@@ -178,6 +178,16 @@ def test_the_whole_clip_at_once(talking):
     np.testing.assert_allclose(waveform, reply.waveform, atol=1e-5)
 
 
+def test_fewer_steps_of_the_solver(talking):
+    """Streamed or given as codes they sound the same, and not as the reference's nine."""
+    options = {"talker_temperature": 0, "solver_steps": 2, **SHORT}
+    *_, codes, waveform = parts(talking.stream(HI, **options))
+    np.testing.assert_allclose(talking.token2wav(codes, solver_steps=2), waveform, atol=1e-5)
+    assert np.abs(talking.token2wav(codes) - waveform).max() > 1e-3
+    with pytest.raises(OmniError, match=r"solver_steps is 2\.5; it must be a whole number 1 or more"):
+        talking.token2wav(codes, solver_steps=2.5)
+
+
 def test_noise_of_the_callers_own(talking):
     noise = np.random.default_rng(0).normal(size=(60, 80)).astype(np.float32)
     codes = np.arange(30) * 7
@@ -257,6 +267,7 @@ NOWHERE = ask({"type": "image", "image": "nowhere.png"})
     ({"speaker": "Nobody"}, SPEAKER), ({"speaker": 3}, SPEAKER), ({"speaker": ""}, SPEAKER),
     ({"speaker": ["Ethan"] * 2}, "speaker has 2 names for 1 conversations"), ({"speaker": [5]}, SPEAKER),
     ({"solve": "quick"}, "solve is 'quick'; it must be one of block, whole"),
+    ({"solver_steps": 0}, "solver_steps is 0; it must be a whole number 1 or more"),
     ({"talker_temperature": -1}, "talker_temperature is -1"), ({"talker_top_k": 2.5}, "talker_top_k is 2.5"),
     ({"talker_top_p": 0}, "talker_top_p is 0"), ({"talker_repetition_penalty": "x"}, "talker_repetition_penalty is"),
     ({"talker_max_new_tokens": 0}, "talker_max_new_tokens is 0"),

@@ -67,14 +67,16 @@ def test_one_evaluation(model, frames):
     assert relative(whole(model, noise, codes, speaker, mel, 2, solve=False, time=time), expected) < 1e-5
 
 
-def test_times_are_the_solvers(monkeypatch):
+@pytest.mark.parametrize("steps", [9, 4, 1])
+def test_times_are_the_solvers(monkeypatch, steps):
     seen = []
     module = reference().code2wav_dit_model
     monkeypatch.setattr(module, "forward", lambda **kw: seen.append(kw["time_step"]) or torch.zeros(2, 24, D.mel_dim))
-    module.sample(torch.zeros(1, D.enc_emb_dim), torch.zeros(1, 31, D.mel_dim), torch.zeros(1, 12, dtype=torch.long))
-    moments = [3 * step + stage for step in range(9) for stage in range(4)]
-    np.testing.assert_allclose(dit.times()[moments], torch.stack(seen).numpy(), atol=6e-8)
-    assert len(dit.times()) == 28
+    module.sample(torch.zeros(1, D.enc_emb_dim), torch.zeros(1, 31, D.mel_dim), torch.zeros(1, 12, dtype=torch.long),
+                  num_steps=steps + 1)
+    moments = [3 * step + stage for step in range(steps) for stage in range(4)]
+    np.testing.assert_allclose(dit.times(steps)[moments], torch.stack(seen).numpy(), atol=6e-8)
+    assert len(dit.times(steps)) == 3 * steps + 1 and len(dit.times()) == 28
 
 
 def solved_by_reference(model, noise, codes, speaker, mel):
