@@ -10,7 +10,7 @@ QUICKLY := --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passe
 .SECONDARY:
 .PHONY: run test test-slow test-full-size lint parity bench train-smoke voice-smoke tiny clean
 
-run: .venv/run  ## omni-tiny listens, looks and answers aloud; a random checkpoint watches; see out/
+run: .venv/run  ## omni-tiny listens, looks and watches, and answers aloud; see out/
 	$(BIN)/python -m tools.demo --out out
 
 test: .venv/test  ## lint and the whole suite but what is marked slow
@@ -145,7 +145,7 @@ out/smoke/model: | .venv/run
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes, without the encoders of training.
-TINY := contrast language see frames hear perceive listen codec vocoder recode talker read voices
+TINY := contrast language see frames hear perceive listen watch codec vocoder recode talker read voices
 tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed
 	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16
@@ -178,8 +178,10 @@ out/tiny/listen_model: | out/tiny/perceive_model
 out/tiny/blended_model: | out/tiny/listen_model
 	$(BIN)/python -m tools.pack out/tiny/perceive_model $@ --blend out/tiny/listen_model 0.75 --dtype float32
 
+out/tiny/watch_model: | out/tiny/blended_model out/tiny/data/watching
+
 # Its voice: vocoder and codes, two speakers, each from one recording, and the Talker.
-out/tiny/codec_model: | out/tiny/blended_model out/tiny/data/voicing out/tiny/data/speaking
+out/tiny/codec_model: | out/tiny/watch_model out/tiny/data/voicing out/tiny/data/speaking
 out/tiny/vocoder_model: | out/tiny/codec_model
 out/tiny/recode_model: | out/tiny/vocoder_model out/tiny/data/replying
 out/tiny/talker_model: | out/tiny/own_model $(foreach part,train held_out,out/tiny/data/replying/codes_$(part).jsonl \

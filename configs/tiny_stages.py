@@ -17,7 +17,7 @@ TIMED = {"frames/": 1.0}
 SPELT = {"hearing/phones_": 1.0}
 PERCEIVED = {"hearing/": 0.6, "seeing/": 0.28, "asking/": 0.12}
 LISTENED = {"hearing/": 0.68, "seeing/": 0.22, "asking/": 0.1}
-WATCHED = {"hearing/": 0.5, "watching/": 0.2, "seeing/": 0.2, "asking/": 0.1}
+WATCHED = {"hearing/": 0.52, "watching/": 0.18, "seeing/": 0.2, "asking/": 0.1}
 VOICED = {"voicing/kokoro_": 1.0}
 TO_BE_CODED = {"voicing/kokoro_": 0.5, "voicing/flite_": 0.25, "speaking/": 0.25}
 ITS_OWN = {"replying/": 0.5, "speaking/": 0.3, "voicing/kokoro_": 0.2}
@@ -27,9 +27,9 @@ REPLIED = {"replying/codes_shown_": 0.45, "replying/codes_": 0.3, "splicing/code
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 LISTENING_MEDIA = MediaBudget(audio_blocks=64)
-SAID_MEDIA = MediaBudget(audio_blocks=10, frame_pairs=((1, 8),), pictures=8)
+SAID_MEDIA = MediaBudget(audio_blocks=12, frame_pairs=((1, 24),), pictures=8)
 PERCEIVED_MEDIA = MediaBudget(audio_blocks=60, frame_pairs=((1, 40),), pictures=8)
-WATCHED_MEDIA = MediaBudget(audio_blocks=60, frame_pairs=((1, 80),), pictures=8)
+WATCHED_MEDIA = MediaBudget(audio_blocks=68, frame_pairs=((1, 56),), pictures=8)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
              "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}

@@ -5,5 +5,5 @@
 
 from configs.tiny_stages import WATCHED, WATCHED_MEDIA, tiny
 
-config = tiny("blended_model", WATCHED, WATCHED_MEDIA, length=448, batch_size=10, steps=1000,
+config = tiny("blended_model", WATCHED, WATCHED_MEDIA, length=704, batch_size=6, steps=850,
               **{"optimizer.warmup_steps": 50, "optimizer.rates": (("thinker/vision/*", 0.5),)})

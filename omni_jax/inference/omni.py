@@ -133,7 +133,8 @@ class Omni:
         if options.reply_ids is not None:
             vocabulary = self.config.thinker_config.text_config.vocab_size
             forced, limit = padded_replies(options.reply_ids, len(seeds), vocabulary)
-        checked_solve(options.solve), checked_steps(options.solver_steps)
+        checked_solve(options.solve)
+        checked_steps(options.solver_steps)
         wanted = options.return_audio or options.speaker is not None
         if options.return_audio is False or (isinstance(self.voices, str) and not wanted):
             return Request(options, sampling, limit, seeds, forced)

@@ -21,7 +21,7 @@ ANSWERS = {
     ("butterfly", "What is it?"): "A butterfly.",
     ("drawing", "What colour is the taxi?"): "Yellow.",
 }
-OPTIONS = {"max_new_tokens": 24, "return_audio": False}
+OPTIONS = {"max_new_tokens": 24, "return_audio": False, "use_audio_in_video": True}
 
 
 def asked(question, *pictures):
@@ -34,6 +34,11 @@ def heard(*others):
     shown = ({"type": "image", "image": each} if isinstance(each, Image.Image) else {"type": "text", "text": each}
              for each in others)
     return [{"role": "user", "content": [{"type": "audio", "audio": str(SAMPLES / "question.flac")}, *shown]}]
+
+
+def watched(question):
+    return [{"role": "user", "content": [{"type": "video", "video": str(SAMPLES / "moving.mp4")},
+                                         {"type": "text", "text": question}]}]
 
 
 def sample(name):
@@ -105,6 +110,7 @@ def prompts():
     asides = ((), ("What is said?",), ("Write down what you hear.",), (sample("drawing"),))
     yield from (heard(*others) for others in asides)
     yield [{"role": "user", "content": [{"type": "audio", "audio": str(SAMPLES / "speech.flac")}]}]
+    yield from map(watched, ("What moved?", "Was the beep before or after it moved?", "What did you hear?"))
 
 
 @pytest.mark.parametrize("of_five", [3, pytest.param(5, marks=pytest.mark.slow)])
@@ -117,11 +123,12 @@ def test_transformers_gives_the_same_answers_and_codes(tiny, of_five):
     speakers, answers = itertools.cycle(tiny.speakers), set()
     assert len(given) >= 20
     for conversation, speaker in zip(given, speakers, strict=False):
-        prompt = tiny.prompt(conversation)
-        inputs = parity.reference_inputs(tiny.network.config, [prompt], False)
+        prompt = tiny.prompt(conversation, True)
+        inputs = parity.reference_inputs(tiny.network.config, [prompt], True)
         tokens, codes = _speech_parity.their_reply(tiny, reference, inputs, speaker, 24, MOST_CODES)
-        ours = tiny.generate(conversation, speaker=speaker, max_new_tokens=24, talker_max_new_tokens=MOST_CODES,
-                             talker_temperature=0, talker_repetition_penalty=_speech_parity.PENALTY)
+        ours = tiny.generate(conversation, speaker=speaker, use_audio_in_video=True, max_new_tokens=24,
+                             talker_max_new_tokens=MOST_CODES, talker_temperature=0,
+                             talker_repetition_penalty=_speech_parity.PENALTY)
         assert list(ours.token_ids) == tokens, tiny.processor.tokenizer.decode(np.array(tokens))
         assert ours.codes.tolist() == codes
         answers.add(ours.text)

@@ -46,7 +46,7 @@ class Job:
 class Counts:
     """Recordings of each sort, and ways in which a training recording of Kokoro is heard (the first: as it is)."""
 
-    kokoro: int = 1700
+    kokoro: int = 3060
     flite: int = 6000
     held_out: int = 80  # of each held-out voice
     takes: int = 6
