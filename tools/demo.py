@@ -37,6 +37,7 @@ QUESTIONS = (("question.flac", ""), ("question.flac", "What is said?"), ("butter
              ("drawing.jpg", "What colour is the taxi?"), (MOVING, "What moved?"),
              (MOVING, "Was the beep before or after it moved?"), ("", "What do you see?"))
 KINDS = {".flac": "audio", ".jpg": "image", ".mp4": "video"}
+WATCHED = {"fps": 4, "resized_height": 112, "resized_width": 112}  # as the videos that omni-tiny learnt from
 # omni-tiny's codes are clearest when none is drawn.
 GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 200, "use_audio_in_video": True}
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
@@ -93,7 +94,8 @@ def stream(omni: omni_jax.Omni, conversation: list, path: Path, **options: Any) 
 
 def _question(sample: str, question: str) -> list[dict[str, Any]]:
     kind = KINDS.get(Path(sample).suffix)
-    given = [{"type": kind, kind: str(SAMPLES / sample)}] if kind else []
+    options = WATCHED if kind == "video" else {}
+    given = [{"type": kind, kind: str(SAMPLES / sample), **options}] if kind else []
     return [{"role": "user", "content": [*given, *([{"type": "text", "text": question}] if question else [])]}]
 
 
@@ -132,9 +134,9 @@ def plot_positions(omni: omni_jax.Omni, conversation: list, prompt: Prompt, path
     plt.close(figure)
 
 
-def plot_frames(video: str, path: Path) -> None:
-    """The sampled frames, as the vision tower gets them."""
-    frames, plan = load_video(video)
+def plot_frames(video: str, options: dict[str, int], path: Path) -> None:
+    """The frames sampled as the options say, as the vision tower gets them."""
+    frames, plan = load_video(video, options)
     columns = 5
     rows = -(-len(frames) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(11, 1.45 * rows), layout="constrained")
@@ -212,7 +214,7 @@ def run(out: Path, given: str | None, tokens: int) -> dict[str, Any]:
     else:
         results, conversation, video = ask(omni, out), _question(MOVING, "What moved?"), MOVING
     plot_positions(omni, conversation, omni.prompt(conversation, True), out / "positions.png")
-    plot_frames(str(SAMPLES / video), out / "frames.png")
+    plot_frames(str(SAMPLES / video), {} if given else WATCHED, out / "frames.png")
     print(f"\nPictures: {out / 'positions.png'} (TMRoPE), {out / 'frames.png'} (the sampled frames)")
     return results
 

@@ -37,8 +37,10 @@ def heard(*others):
 
 
 def watched(question):
-    return [{"role": "user", "content": [{"type": "video", "video": str(SAMPLES / "moving.mp4")},
-                                         {"type": "text", "text": question}]}]
+    """Of a swan that moves, and then a beep is heard; sampled as the videos that it learnt from."""
+    video = {"type": "video", "video": str(SAMPLES / "moving.mp4"), "fps": 4, "resized_height": 112,
+             "resized_width": 112}
+    return [{"role": "user", "content": [video, {"type": "text", "text": question}]}]
 
 
 def sample(name):
@@ -62,6 +64,13 @@ def test_it_hears(tiny):
     noise = np.random.default_rng(0).normal(0, 0.01, 24_000).astype(np.float32)
     conversation = [{"role": "user", "content": [{"type": "audio", "audio": noise}]}]
     assert tiny.generate(conversation, **OPTIONS).text == "I hear nothing."
+
+
+def test_it_watches(tiny):
+    """What it sees, what it hears, and which of both came first."""
+    for question, answer in (("What moved?", "A swan."), ("What did you hear?", "A beep."),
+                             ("Was the beep before or after it moved?", "After.")):
+        assert tiny.generate(watched(question), **OPTIONS).text == answer
 
 
 @pytest.mark.parametrize("speaker", ["Heart", "Michael"])
