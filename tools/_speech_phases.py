@@ -90,7 +90,7 @@ def solve(model: Model, chunk: int, batch: int) -> Step:
     blocks, rows = SCHEDULE.solved(chunk), lambda dtype: model.array((batch,), dtype)
     args = _phases.arguments(
         token2wav._solve, graphdef=graphdef, params=params,
-        table=_phases.results(token2wav._modulations, graphdef, params),
+        table=_phases.results(token2wav._modulations, graphdef, params, dit.STEPS),
         voices=model.array((batch, 2, config.dit_config.hidden_size), jnp.float32),
         codes=model.array((batch, blocks, config.codes_per_block), jnp.int32), noise=None, seeds=rows(jnp.uint32),
         first=model.array((), jnp.int32), frames=rows(jnp.int32), current=model.array((), jnp.int32),
@@ -117,4 +117,4 @@ def first_samples(model: Model) -> int:
 
 
 def _state(model: Model, batch: int) -> Any:
-    return _phases.results(token2wav._empty, *model.networks["token2wav"], batch)
+    return _phases.results(token2wav._empty, *model.networks["token2wav"], batch, dit.STEPS)

@@ -1,6 +1,6 @@
 """Asks a model: text, pictures, sounds and videos in the order given, the answer on standard output and as sound.
 
-    python -m tools.generate --model out/random --text "What is this?" --image omni_jax/assets/samples/picture.jpg
+    python -m tools.generate --model omni-tiny --image omni_jax/assets/samples/butterfly.jpg --text "What do you see?"
     python -m tools.generate --model M --system "Be brief." --video clip.mp4 --use-audio-in-video --out reply.wav
     python -m tools.generate --model M --text "Tell me a story." --stream --out - | aplay -f S16_LE -r 24000
 """
