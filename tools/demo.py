@@ -61,8 +61,8 @@ def conversations() -> dict[str, tuple[list[dict[str, Any]], bool]]:
 def ask(omni: omni_jax.Omni, out: Path) -> dict[str, Any]:
     """Streams the spoken answers to QUESTIONS, in its voices in turn, to OUT/answer-N.wav."""
     started = time.perf_counter()
-    for each in {Path(sample).suffix: (sample, question) for sample, question in QUESTIONS}.values():
-        list(omni.stream(_question(*each), **GREEDY))  # compiles: with each kind of media, and with none
+    for each in QUESTIONS:
+        list(omni.stream(_question(*each), **GREEDY))  # compiles, for each kind of media and length of prompt
     print(f"  its programs compiled, or read from where they are kept, in {time.perf_counter() - started:.1f} s")
     results, speakers = {}, itertools.cycle(omni.speakers)
     for number, (sample, question) in enumerate(QUESTIONS, 1):
