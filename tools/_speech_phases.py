@@ -19,7 +19,7 @@ PHASES = {
     "hear-8k": f"{PREFILL_CHUNK} tokens of a prompt through the Talker, cache of 8,192 slots",
     "talk-8k": "one Talker step alone, cache of 8,192 slots",
     "speak-8k": "one turn of the lock-step, Thinker and Talker, caches of 8,192 slots",
-    "solve-first": f"the DiT's {dit.STEPS * dit.STAGES} evaluations for the first {SCHEDULE.size(0)} blocks of sound",
+    "solve-first": f"the DiT's {dit.EVALUATIONS} evaluations for the first {SCHEDULE.size(0)} blocks of sound",
     "solve-later": f"the same for {SCHEDULE.size(LATER)} blocks, as from chunk {LATER + 1} on",
     "vocode-first": f"BigVGAN on the first {SCHEDULE.size(0)} blocks",
     "vocode-later": f"BigVGAN on {SCHEDULE.size(LATER)} blocks",
@@ -97,7 +97,7 @@ def solve(model: Model, chunk: int, batch: int) -> Step:
         kept=_state(model, batch).kept)
     layers = jax.tree_util.tree_leaves_with_path(params["dit"]["layers"])
     read = [leaf for path, leaf in layers if "modulation" not in str(path)]  # these are in the table
-    return Step(token2wav._solve, args, read, passes=dit.STEPS * dit.STAGES)
+    return Step(token2wav._solve, args, read, passes=dit.EVALUATIONS)
 
 
 def vocode(model: Model, chunk: int, batch: int) -> Step:

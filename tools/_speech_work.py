@@ -2,7 +2,7 @@
 convolutions (the resampling filters of BigVGAN's activations, a few numbers a sample, are left out)."""
 
 from omni_jax.config import BigVGANConfig, DiTConfig, TalkerConfig, Token2WavConfig
-from omni_jax.models.dit import STAGES, STEPS
+from omni_jax.models.dit import EVALUATIONS
 from tools import _measure
 
 
@@ -48,5 +48,4 @@ def token2wav_flops(config: Token2WavConfig, blocks: int) -> int:
     """Codes to sound by the whole-clip solve, the voice given."""
     dit = config.dit_config
     codes = 2 * 2 * blocks * config.codes_per_block * dit.emb_dim * dit.hidden_size
-    solve = STEPS * STAGES * dit_flops(dit, blocks)
-    return codes + solve + bigvgan_flops(config.bigvgan_config, blocks * dit.block_size)
+    return codes + EVALUATIONS * dit_flops(dit, blocks) + bigvgan_flops(config.bigvgan_config, blocks * dit.block_size)

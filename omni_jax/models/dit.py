@@ -23,6 +23,7 @@ from omni_jax.sharding import constrain, on_one_device
 EPS = 1e-6
 TIME_WIDTH, TIME_SCALE = 256, 1000  # sinusoids of a time; fixed by the reference
 STEPS, STAGES = 9, 4  # the reference's; with fewer steps the solver is faster
+EVALUATIONS = STEPS * STAGES
 GUIDANCE = 0.5
 # Runge-Kutta's 3/8 rule: where each stage stands within a step, and the earlier slopes that lead there.
 _NODES = np.array([0, 1 / 3, 2 / 3, 1])

@@ -10,6 +10,7 @@ import omni_jax
 from omni_jax import OmniError
 from omni_jax.inference import loading
 from omni_jax.training import recognisers
+from tools import demo
 from tools.smoke_speech import grammar
 from tools.tiny_data import texts
 
@@ -38,8 +39,7 @@ def heard(*others):
 
 def watched(question):
     """Of a swan that moves, and then a beep is heard; sampled as the videos that it learnt from."""
-    video = {"type": "video", "video": str(SAMPLES / "moving.mp4"), "fps": 4, "resized_height": 112,
-             "resized_width": 112}
+    video = {"type": "video", "video": str(SAMPLES / demo.MOVING), **demo.WATCHED}
     return [{"role": "user", "content": [video, {"type": "text", "text": question}]}]
 
 

@@ -177,7 +177,7 @@ def test_products_of_a_solve_are_those_of_all_evaluations(speaking):
     frames, width = 2 * 3 * c.block_size, c.num_attention_heads * c.head_dim  # guided and not, three blocks
     seen = c.block_size * (c.num_hidden_layers + len(c.look_ahead_layers + c.look_backward_layers))
     layers = c.num_hidden_layers * (4 * c.hidden_size * width + 2 * c.ff_mult * c.hidden_size**2) + 2 * seen * width
-    products = 2 * dit.STEPS * dit.STAGES * frames * (layers + 1.5 * c.mel_dim * c.hidden_size)
+    products = 2 * dit.EVALUATIONS * frames * (layers + 1.5 * c.mel_dim * c.hidden_size)
     assert products <= cost.exact < 1.1 * products
     assert cost.exact <= cost.flops < 1.6 * products  # the rest is norms and softmax over narrow layers
 
