@@ -145,7 +145,8 @@ out/smoke/model: | .venv/run
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes, without the encoders of training.
-TINY := contrast language see frames hear perceive listen watch codec vocoder recode talker read voices
+TINY := contrast language see frames hear perceive listen watch answer codec vocoder recode \
+	flow talker read voices
 tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed
 	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16
@@ -179,14 +180,16 @@ out/tiny/blended_model: | out/tiny/listen_model
 	$(BIN)/python -m tools.pack out/tiny/perceive_model $@ --blend out/tiny/listen_model 0.75 --dtype float32
 
 out/tiny/watch_model: | out/tiny/blended_model out/tiny/data/watching
+out/tiny/answer_model: | out/tiny/watch_model
 
-# Its voice: vocoder and codes, two speakers, each from one recording, and the Talker.
-out/tiny/codec_model: | out/tiny/watch_model out/tiny/data/voicing out/tiny/data/speaking
+# Its voice: vocoder and codes, two speakers, each from one recording, the DiT again for them, and the Talker.
+out/tiny/codec_model: | out/tiny/answer_model out/tiny/data/voicing out/tiny/data/speaking
 out/tiny/vocoder_model: | out/tiny/codec_model
 out/tiny/recode_model: | out/tiny/vocoder_model out/tiny/data/replying
-out/tiny/talker_model: | out/tiny/own_model $(foreach part,train held_out,out/tiny/data/replying/codes_$(part).jsonl \
-	out/tiny/data/speaking/codes_$(part).jsonl)
-out/tiny/read_model: | out/tiny/talker_model $(foreach part,codes spliced,out/tiny/data/splicing/$(part)_train.jsonl)
+out/tiny/flow_model: | out/tiny/own_model out/tiny/data/splicing/codes_train.jsonl \
+	$(foreach part,train held_out,out/tiny/data/replying/codes_$(part).jsonl out/tiny/data/speaking/codes_$(part).jsonl)
+out/tiny/talker_model: | out/tiny/flow_model
+out/tiny/read_model: | out/tiny/talker_model out/tiny/data/splicing/spliced_train.jsonl
 out/tiny/voices_model: | out/tiny/read_model out/tiny/data/replying/codes_shown_train.jsonl
 
 out/tiny/own_model: | out/tiny/recode_model

@@ -11,6 +11,6 @@ and --set mesh=data=2, 1.4 times as fast as one).
 from configs.speech_stages import voices
 from configs.tiny_stages import SAID, speaking
 
-config = voices(speaking("own_model", SAID, batch_size=4, steps=1500, **{
+config = voices(speaking("flow_model", SAID, batch_size=4, steps=1500, **{
     "data.length": 480, "data.speech_length": 1024, "optimizer.warmup_steps": 40, "optimizer.weight_decay": 0.1,
     "average": 0.0}), rate=3e-3)

@@ -96,6 +96,11 @@ def test_lines_of_hearing(tmp_path, monkeypatch):
         assert len(own) == takes
         assert all(line["messages"][1]["content"] == " d" * len(said[line["id"]]) for line in own)
         assert all([item["type"] for item in line["messages"][0]["content"]] == ["audio"] for line in own)
+    for part in ("train", "held_out"):  # what a question's answer is, then what was asked
+        answered = {line["id"]: line["messages"] for line in lines[part] if line["kind"].startswith("answer")}
+        assert {line["id"]: line["messages"][:2] for line in lines[f"answers_{part}"]} == answered
+        for line in lines[f"answers_{part}"]:
+            assert texts.questions()[line["messages"][3]["content"]] == line["messages"][1]["content"]
     assert {line["voice"] for line in held_out} == set(voices.HELD_OUT)
     assert not {line["voice"] for line in train} & set(voices.HELD_OUT)
     spoken = lambda lines: {line["messages"][1]["content"] for line in lines if line["kind"].startswith("sentence")}

@@ -53,8 +53,8 @@ class Counts:
 
 
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
-    """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl, and phones_*.jsonl, in which the same speech is spelt
-    in phones; returns how many lines of each. Raises OmniError."""
+    """Writes OUT/sounds, OUT/train.jsonl and OUT/held_out.jsonl, and of the same speech phones_*.jsonl, in which it is
+    spelt in phones, and answers_*.jsonl, the questions alone; returns how many lines of each. Raises OmniError."""
     jobs = {TRAIN: list(training(counts, seed)), HELD_OUT: list(held_out(counts, seed))}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
@@ -63,6 +63,7 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
         lines = {part: [line for job in own for line in _lines(job)] for part, own in jobs.items()}
         for part in jobs:
             lines[f"phones_{part}"] = [_spelt(line) for line in lines[part] if "metric" in line]
+            lines[f"answers_{part}"] = [line for job in jobs[part] if job.kind == "question" for line in _answers(job)]
         lines[TRAIN] += list(_typed()) + list(_silent(partial / "sounds", 200, seed))
         for part, own in lines.items():
             (partial / f"{part}.jsonl").write_text("".join(map(json_line, own)))
@@ -126,7 +127,21 @@ def _lines(job: Job) -> Iterator[dict[str, Any]]:
         words = {"type": "text", "text": ASKED[int(rng.integers(len(ASKED)))]}
         yield {**_line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice), "metric": "wer"}
         if job.kind == "question":
-            yield _line(f"{name}-answer", f"answer-{take}", [sound], texts.questions()[job.text], job.voice)
+            yield _answered(name, job, take, sound)
+
+
+def _answered(name: str, job: Job, take: str, sound: dict[str, str]) -> dict[str, Any]:
+    return _line(f"{name}-answer", f"answer-{take}", [sound], texts.questions()[job.text], job.voice)
+
+
+def _answers(job: Job) -> Iterator[dict[str, Any]]:
+    """Of each take the answer, and in a second turn what was asked: what is heard is encoded once for both."""
+    for number, take in enumerate(job.takes):
+        name = take_name(job, number)
+        line = _answered(name, job, take, {"type": "audio", "audio": f"sounds/{name}.flac"})
+        asked = ASKED[(job.seed + number) % len(ASKED)]
+        line["messages"] += [{"role": "user", "content": asked}, {"role": "assistant", "content": job.text}]
+        yield line
 
 
 def _spelt(line: dict[str, Any]) -> dict[str, Any]:
