@@ -182,8 +182,13 @@ out/tiny/blended_model: | out/tiny/listen_model
 out/tiny/watch_model: | out/tiny/blended_model out/tiny/data/watching
 out/tiny/answer_model: | out/tiny/watch_model
 
+# Again, and what it sees with stays as it was.
+out/tiny/answered_model: | out/tiny/answer_model
+	$(BIN)/python -m tools.pack out/tiny/watch_model $@ --blend out/tiny/answer_model 0.65 --keep thinker.visual \
+		--dtype float32
+
 # Its voice: vocoder and codes, two speakers, each from one recording, the DiT again for them, and the Talker.
-out/tiny/codec_model: | out/tiny/answer_model out/tiny/data/voicing out/tiny/data/speaking
+out/tiny/codec_model: | out/tiny/answered_model out/tiny/data/voicing out/tiny/data/speaking
 out/tiny/vocoder_model: | out/tiny/codec_model
 out/tiny/recode_model: | out/tiny/vocoder_model out/tiny/data/replying
 out/tiny/flow_model: | out/tiny/own_model out/tiny/data/splicing/codes_train.jsonl \

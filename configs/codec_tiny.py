@@ -9,4 +9,4 @@ near 800 of 1,024; 25 minutes on one core of two.
 from configs.speech_stages import codec
 from configs.tiny_stages import TO_BE_CODED, speaking
 
-config = codec(speaking("answer_model", TO_BE_CODED, batch_size=16, steps=1300), rate=1e-3)
+config = codec(speaking("answered_model", TO_BE_CODED, batch_size=16, steps=1300), rate=1e-3)

@@ -14,4 +14,5 @@ from configs.tiny_stages import REPLIED, SAID, SAID_MEDIA, sources, speaking
 config = voices(speaking("read_model", REPLIED, batch_size=4, steps=2370, **{
     "data.held_out": sources(SAID, "held_out"), "data.length": 640, "data.speech_length": 768,
     "data.media": SAID_MEDIA, "data.use_audio_in_video": True, "speech.masked": 0.15, "optimizer.warmup_steps": 20,
-    "optimizer.weight_decay": 0.1, "average": 0.99}), rate=1.5e-3)
+    "optimizer.weight_decay": 0.1, "optimizer.muon": ("talker/*",), "optimizer.muon_rate": 2.0, "average": 0.99}),
+                rate=1.5e-3)

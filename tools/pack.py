@@ -3,7 +3,7 @@
 OUT is a Hugging Face directory, which omni_jax and transformers load, and is written whole or not at all. Tokenizer,
 settings and voices come along; the networks beside a checkpoint that only training needs, such as the codec encoder, do
 not. --blend takes weights between IN's and those of what IN was tuned to: most of what was gained, while less of what
-IN knew is lost (WiSE-FT, arXiv 2109.01903).
+IN knew is lost (WiSE-FT, arXiv 2109.01903); --keep leaves a part of IN as it is.
 
 Example:
   python -m tools.pack out/tiny/perceive_model omni-tiny --dtype float16 --no-speech
@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("out", type=Path, metavar="OUT", help="the directory to write; it must not exist")
     made.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="of the weights")
     made.add_argument("--blend", nargs=2, metavar=("OTHER", "SHARE"), help="this share of the way to OTHER's weights")
+    made.add_argument("--keep", metavar="PREFIX", help="with --blend: tensors whose names begin so stay as in IN")
     made.add_argument("--no-speech", action="store_true", help="leave Talker, Token2Wav and voices behind")
     arguments = made.parse_args(argv)
     source, out, started = arguments.source, arguments.out, time.perf_counter()
@@ -40,8 +41,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = OmniConfig.load(source)
     tensors = list(ordered_tensors(match(read_tensors(source, config), config, source)))
     speakers = find_speakers(source)
+    require(not arguments.keep or arguments.blend, "--keep", "goes with --blend")
     if arguments.blend:
-        tensors = blended(tensors, Path(arguments.blend[0]), share_of(arguments.blend[1]), config)
+        tensors = blended(tensors, Path(arguments.blend[0]), share_of(arguments.blend[1]), config, arguments.keep)
     if arguments.no_speech:
         config, speakers = config.without_speech(), {}
         tensors = [tensor for tensor in tensors if tensor.name.startswith(config.thinker_prefix)]
@@ -68,15 +70,20 @@ def share_of(text: str) -> float:
     return share
 
 
-def blended(tensors: Sequence[Tensor], other: Path, share: float, config: OmniConfig) -> list[Tensor]:
-    """The tensors this share of the way to those of another checkpoint of the same configuration. Raises OmniError."""
+def blended(tensors: Sequence[Tensor], other: Path, share: float, config: OmniConfig,
+            keep: str | None = None) -> list[Tensor]:
+    """The tensors this share of the way to those of another checkpoint of the same configuration, but for those whose
+    names begin with `keep`. Raises OmniError."""
+    kept = {tensor.name for tensor in tensors if keep and tensor.name.startswith(keep)}
+    require(not keep or bool(kept), f"--keep {keep}", "begins no tensor's name; thinker.visual is one")
     others = {tensor.name: tensor for tensor in ordered_tensors(match(read_tensors(other, config), config, other))}
 
     def between(tensor: Tensor) -> np.ndarray:
         ours, theirs = (each.load().astype(np.float32) for each in (tensor, others[tensor.name]))
         return ours + np.float32(share) * (theirs - ours)
 
-    return [dataclasses.replace(tensor, load=functools.partial(between, tensor)) for tensor in tensors]
+    return [tensor if tensor.name in kept else dataclasses.replace(tensor, load=functools.partial(between, tensor))
+            for tensor in tensors]
 
 
 def cast(tensor: Tensor, dtype: np.dtype) -> Tensor:

@@ -47,18 +47,21 @@ def test_the_thinker_alone_answers_as_before(talking_7b, talking, tmp_path):
         small.generate(ASKED, return_audio=True)
 
 
-def test_weights_between_two_checkpoints(talking_7b, tmp_path):
+@pytest.mark.parametrize("keep", [None, "thinker.visual"])
+def test_weights_between_two_checkpoints(talking_7b, tmp_path, keep):
     doubled = tmp_path / "doubled"
     shutil.copytree(talking_7b, doubled)
     for file in doubled.glob("*.safetensors"):
         arrays = load_file(file)
         save_file({name: (2 * array.astype(np.float32)).astype(array.dtype) for name, array in arrays.items()}, file)
-    pack.main([str(talking_7b), str(tmp_path / "out"), "--blend", str(doubled), "0.25", "--dtype", "float32"])
+    pack.main([str(talking_7b), str(tmp_path / "out"), "--blend", str(doubled), "0.25", "--dtype", "float32",
+               *(["--keep", keep] if keep else [])])
     config = OmniConfig.load(talking_7b)
     found, ours = (read_tensors(directory, config) for directory in (tmp_path / "out", talking_7b))
     assert set(found) == set(ours)
     for name, tensor in ours.items():
-        np.testing.assert_allclose(found[name].load(), 1.25 * tensor.load().astype(np.float32), rtol=1e-6)
+        factor = 1 if keep and name.startswith(keep) else 1.25
+        np.testing.assert_allclose(found[name].load(), factor * tensor.load().astype(np.float32), rtol=1e-6)
 
 
 @pytest.mark.parametrize("other, share, told", [
@@ -67,6 +70,15 @@ def test_bad_blends(talking_7b, tmp_path, other, share, told):
     with pytest.raises(OmniError, match=told):
         pack.main([str(talking_7b), str(tmp_path / "out"), "--blend", str(tmp_path / other), share])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options, told", [
+    (("--keep", "thinker.visual"), "--keep: goes with --blend"),
+    (("--keep", "eyes", "--blend", "", "0.5"), "--keep eyes: begins no tensor's name")])
+def test_what_cannot_be_kept(talking_7b, tmp_path, options, told):
+    options = [each or str(talking_7b) for each in options]
+    with pytest.raises(OmniError, match=told):
+        pack.main([str(talking_7b), str(tmp_path / "out"), *options])
 
 
 def test_what_float16_cannot_hold_is_an_error():

@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made = parser(__doc__)
     made.add_argument("coded", type=Path, metavar="IN", help="the recordings with their words, after tools.make_codes")
     made.add_argument("out", type=Path, metavar="OUT", help="the manifest to write")
-    made.add_argument("--count", type=int, default=30_000, metavar="N", help="lines to write (30,000)")
+    made.add_argument("--count", type=int, default=80_000, metavar="N", help="lines to write (80,000)")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
     check_out(arguments.out, str(arguments.out))
