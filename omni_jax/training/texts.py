@@ -10,7 +10,10 @@ import jiwer
 
 LETTERS = string.ascii_uppercase
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_DIGITS = dict(zip(string.digits, DIGITS, strict=True))
+_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_BELOW_100 = (*DIGITS, *_TEENS, *(f"{ten} {one}".strip() for ten in _TENS for one in ("", *DIGITS[1:])))
+_NUMBERS = {str(number): words for number, words in enumerate(_BELOW_100)}
 _NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?|(?<![\w.])-?\.\d+"
 
 
@@ -23,11 +26,11 @@ def squad_normal(text: str) -> str:
 
 def spoken_normal(text: str) -> str:
     """What is heard of a text: NFKC, lower case, without punctuation but apostrophes inside words; single spaces. A
-    digit by itself is its English word, for some recognisers write one and some the other."""
+    whole number below 100 is its English words, for some recognisers write one and some the other."""
     text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")  # noqa: RUF001
     text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
     words = "".join(" " if _is_mark(c) else c for c in text).split()
-    return " ".join(_DIGITS.get(word, word) for word in words)
+    return " ".join(_NUMBERS.get(word, word) for word in words)
 
 
 def _is_mark(character: str) -> bool:
