@@ -1,6 +1,9 @@
 """Its voice: the DiT again, on the codes that its Talker learns, in the two voices that it has.
 
     python -m tools.train configs/flow_tiny.py --workdir out/tiny/flow
+
+Expect a held-out flow loss of 0.493 / 0.473 / 0.453 / 0.441 / 0.432 after 460 / 920 / 1,840 / 2,760 / 4,600 steps, 0.39
+in training; 103 minutes on one core of two. Adam instead of Muon learns slower: 0.521 instead of 0.509 after 240 steps.
 """
 
 from configs.speech_stages import flow
