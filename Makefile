@@ -182,7 +182,7 @@ out/tiny/blended_model: | out/tiny/listen_model
 out/tiny/watch_model: | out/tiny/blended_model out/tiny/data/watching
 out/tiny/answer_model: | out/tiny/watch_model
 
-# Again, and what it sees with stays as it was.
+# What answers best sees worse as well: part of the way, and the vision tower stays as it was.
 out/tiny/answered_model: | out/tiny/answer_model
 	$(BIN)/python -m tools.pack out/tiny/watch_model $@ --blend out/tiny/answer_model 0.65 --keep thinker.visual \
 		--dtype float32

@@ -127,18 +127,18 @@ def _lines(job: Job) -> Iterator[dict[str, Any]]:
         words = {"type": "text", "text": ASKED[int(rng.integers(len(ASKED)))]}
         yield {**_line(name, f"{job.kind}-{take}", [sound, words], job.text, job.voice), "metric": "wer"}
         if job.kind == "question":
-            yield _answered(name, job, take, sound)
+            yield _answered(name, job, take)
 
 
-def _answered(name: str, job: Job, take: str, sound: dict[str, str]) -> dict[str, Any]:
+def _answered(name: str, job: Job, take: str) -> dict[str, Any]:
+    sound = {"type": "audio", "audio": f"sounds/{name}.flac"}
     return _line(f"{name}-answer", f"answer-{take}", [sound], texts.questions()[job.text], job.voice)
 
 
 def _answers(job: Job) -> Iterator[dict[str, Any]]:
     """Of each take the answer, and in a second turn what was asked: what is heard is encoded once for both."""
     for number, take in enumerate(job.takes):
-        name = take_name(job, number)
-        line = _answered(name, job, take, {"type": "audio", "audio": f"sounds/{name}.flac"})
+        line = _answered(take_name(job, number), job, take)
         asked = ASKED[(job.seed + number) % len(ASKED)]
         line["messages"] += [{"role": "user", "content": asked}, {"role": "assistant", "content": job.text}]
         yield line
