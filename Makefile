@@ -148,9 +148,10 @@ out/smoke/model: | .venv/run
 TINY := contrast language see frames hear perceive listen watch answer codec vocoder recode \
 	flow talker read voices
 tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
-	rm -rf out/tiny/packed
-	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16
+	rm -rf out/tiny/packed out/tiny/packed_codec
+	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --encoders out/tiny/packed_codec
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
+	cp out/tiny/packed_codec/codec_encoder.* omni_jax/assets/omni-tiny-codec/
 	$(BIN)/python -m tools.curves $(TINY:%=out/tiny/%) --out omni_jax/assets/omni-tiny/losses.png
 
 out/tiny/packages: | .venv/tiny
@@ -205,14 +206,34 @@ out/tiny/own_model: | out/tiny/recode_model
 	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/replying/sounds/train-0041-0.flac Michael --bos-token 3014
 	mv $@.partial $@
 
+# Makes codes of recordings; out/tiny/shipped_model is another that can.
+CODEC := out/tiny/recode_model
 define coded
-out/tiny/data/$(1)/codes_%.jsonl: | out/tiny/recode_model out/tiny/data/$(1)
-	$$(BIN)/python -m tools.make_codes out/tiny/recode_model out/tiny/data/$(1)/$$*.jsonl $$@
+out/tiny/data/$(1)/codes_%.jsonl: | $(CODEC) out/tiny/data/$(1)
+	$$(BIN)/python -m tools.make_codes $(CODEC) out/tiny/data/$(1)/$$*.jsonl $$@
 endef
 $(foreach part,speaking replying splicing,$(eval $(call coded,$(part))))
 
 out/tiny/data/splicing/spliced_%.jsonl: | out/tiny/data/splicing/codes_%.jsonl
 	$(BIN)/python -m tools.tiny_data.splicing $| $@
+
+# What comes with the package, with the codec encoder that lies beside it there, to train on from.
+out/tiny/shipped_model: | .venv/tiny
+	mkdir -p out/tiny
+	$(BIN)/python -m tools.pack omni_jax/assets/omni-tiny $@ --dtype float32
+	cp omni_jax/assets/omni-tiny-codec/* $@
+
+# How that encoder was learnt from weights that had none: it reads what these say, and goes on with recordings.
+out/tiny/frozen_model: | .venv/tiny
+	mkdir -p out/tiny
+	$(BIN)/python -m tools.pack omni_jax/assets/omni-tiny $@ --dtype float32
+
+out/tiny/%_spoken: | out/tiny/frozen_model out/tiny/data/replying
+	$(BIN)/python -m tools.speak --model out/tiny/frozen_model --manifest out/tiny/data/replying/$*.jsonl --say \
+		--solve whole --solver-steps 4 --batch 16 --talker-max-new-tokens 250 --limit 480 --out $@
+
+out/tiny/distill_model: | out/tiny/train_spoken out/tiny/held_out_spoken
+out/tiny/encode_model: | out/tiny/distill_model
 
 # Held-out recordings made codes and spoken again, and what whisper-base hears of them; see packages.py.
 out/tiny/copies: | out/tiny/own_model out/tiny/data/speaking/codes_held_out.jsonl out/tiny/judge

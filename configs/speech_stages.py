@@ -1,8 +1,9 @@
 """The stages that train the voice (paper, section 4.3, and what it leaves out) at three sizes.
 
-Two ways lead to codes of recorded speech: `distill` teaches an encoder to read what a frozen Token2Wav says, for
-checkpoints that speak already; `codec`, `flow` and `vocoder` make a new voice stack. Then the Talker learns: `talker`,
-`preference` and `voices`. The files beside this one name a stage and a size; `make voice-smoke` runs the smoke size.
+Two ways lead to codes of recorded speech: `distill` teaches an encoder to read what a frozen Token2Wav says, and
+`encode` goes on with recordings, for checkpoints that speak already; `codec`, `flow` and `vocoder` make a new voice
+stack. Then the Talker learns: `talker`, `preference` and `voices`. The files beside this one name a stage and a size;
+`make voice-smoke` runs the smoke size.
 """
 
 from configs.stages import MEDIA, SMOKE, with_fields
@@ -71,6 +72,12 @@ def vocoder(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
 def distill(start: TrainConfig, rate: float = 3e-4) -> TrainConfig:
     """The codec encoder alone: it learns to read the codes that a frozen Token2Wav has spoken."""
     return with_fields(start, {"objective": "distill", "train": ENCODER, "optimizer.learning_rate": rate,
+                               "average": 0.999})
+
+
+def encode(start: TrainConfig, rate: float = 1e-4) -> TrainConfig:
+    """The codec encoder alone, on recordings: it learns which codes a frozen DiT speaks best."""
+    return with_fields(start, {"objective": "encode", "train": ENCODER, "optimizer.learning_rate": rate,
                                "average": 0.999})
 
 

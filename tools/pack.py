@@ -2,8 +2,9 @@
 
 OUT is a Hugging Face directory, which omni_jax and transformers load, and is written whole or not at all. Tokenizer,
 settings and voices come along; the networks beside a checkpoint that only training needs, such as the codec encoder, do
-not. --blend takes weights between IN's and those of what IN was tuned to: most of what was gained, while less of what
-IN knew is lost (WiSE-FT, arXiv 2109.01903); --keep leaves a part of IN as it is.
+not: --encoders writes them to a directory of their own, from where they can be copied beside it again. --blend takes
+weights between IN's and those of what IN was tuned to: most of what was gained, while less of what IN knew is lost
+(WiSE-FT, arXiv 2109.01903); --keep leaves a part of IN as it is.
 
 Example:
   python -m tools.pack out/tiny/perceive_model omni-tiny --dtype float16 --no-speech
@@ -12,6 +13,7 @@ Example:
 import dataclasses
 import functools
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,8 @@ import numpy as np
 from omni_jax.config import OmniConfig
 from omni_jax.errors import OmniError, require
 from omni_jax.weights import Tensor, beside, find_speakers, match, ordered_tensors, read_tensors, save_huggingface
+from omni_jax.weights.files import whole_directory
+from omni_jax.weights.safetensors_files import read_file, write_file
 from tools._cli import parser, run
 
 
@@ -33,6 +37,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="of the weights")
     made.add_argument("--blend", nargs=2, metavar=("OTHER", "SHARE"), help="this share of the way to OTHER's weights")
     made.add_argument("--keep", metavar="PREFIX", help="with --blend: tensors whose names begin so stay as in IN")
+    made.add_argument("--encoders", type=Path, metavar="DIR",
+                      help="the directory to write what lies beside IN to, in that type as well; it must not exist")
     made.add_argument("--no-speech", action="store_true", help="leave Talker, Token2Wav and voices behind")
     arguments = made.parse_args(argv)
     source, out, started = arguments.source, arguments.out, time.perf_counter()
@@ -41,6 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = OmniConfig.load(source)
     tensors = list(ordered_tensors(match(read_tensors(source, config), config, source)))
     speakers = find_speakers(source)
+    require(not arguments.encoders or bool(beside.files(source)), "--encoders", f"no network lies beside {source}")
     require(not arguments.keep or arguments.blend, "--keep", "goes with --blend")
     if arguments.blend:
         tensors = blended(tensors, Path(arguments.blend[0]), share_of(arguments.blend[1]), config, arguments.keep)
@@ -48,6 +55,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         config, speakers = config.without_speech(), {}
         tensors = [tensor for tensor in tensors if tensor.name.startswith(config.thinker_prefix)]
     tensors = [cast(tensor, jnp.dtype(arguments.dtype)) for tensor in tensors]
+    if arguments.encoders:
+        _pack_encoders(source, arguments.encoders, jnp.dtype(arguments.dtype))
     config = dataclasses.replace(config, source={**config.source, "torch_dtype": arguments.dtype})
     save_huggingface(out, config, tensors, speakers, companions=source, write_companions=_without_encoders,
                      progress=True)
@@ -58,6 +67,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 def _without_encoders(directory: Path) -> None:
     for path in beside.files(directory):
         path.unlink()
+
+
+def _pack_encoders(source: Path, out: Path, dtype: np.dtype) -> None:
+    with whole_directory(out) as partial:
+        for path in beside.files(source):
+            if path.suffix == ".json":
+                shutil.copy(path, partial)
+            else:
+                write_file(partial / path.name, [cast(tensor, dtype) for tensor in read_file(path).values()])
 
 
 def share_of(text: str) -> float:

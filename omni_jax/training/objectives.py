@@ -252,6 +252,7 @@ OBJECTIVES = {
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
     "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check, (TABLE,),
                        lambda config: first_memory(config.token2wav_config.dit_config), keep_codebook),
+    "encode": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check),
     "flow": Objective(("token2wav", "speaker_encoder"), voice.flow, "coded_clips", voice.check),
     "distill": Objective(("token2wav", "codec_encoder"), voice.distill, "coded_clips", voice.check),
     "vocoder": Objective(("token2wav", "discriminators"), adversarial.vocoder, "clips", adversarial.check),

@@ -50,7 +50,8 @@ def codec(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: C
 
     The choice passes gradients straight through; rows are drawn to their vectors and vectors to their rows as in
     VQ-VAE (arXiv 1711.00937, equation 3), distances being means over the width of the table. "seen": what
-    `codebook.revive` needs.
+    `codebook.revive` needs. Where the DiT is frozen (objective "encode") the encoder alone learns which codes it speaks
+    best.
     """
     dit, encoder = models["token2wav"].dit, models["codec_encoder"]
     mel, draws, frames = clip_mel(run, batch), draw(run, batch, config), existing(batch, config)

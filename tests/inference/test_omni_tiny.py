@@ -9,9 +9,11 @@ from PIL import Image
 import omni_jax
 from omni_jax import OmniError
 from omni_jax.inference import loading
+from omni_jax.inference.codec import Codec
 from omni_jax.training import recognisers
 from tools import demo
 from tools.smoke_speech import grammar
+from tools.speak import mel_differences
 from tools.tiny_data import texts
 
 SAMPLES = loading.ASSETS / "samples"
@@ -84,6 +86,23 @@ def test_a_spoken_question_is_answered_aloud(tiny, tmp_path, speaker):
     assert reply.text == "Twelve." and 10 < len(reply.codes) < MOST_CODES
     assert recognisers.find(f"pocketsphinx:{numbers}")(reply.waveform, 24_000).text == "twelve"
     assert 0.05 < np.abs(reply.waveform).max() < 1
+
+
+def test_its_codec_reads_speech(tiny, tmp_path):
+    """What it says is made codes, and of these the same sound again: nearer to it than any other answer's."""
+    directory = tmp_path / "tiny"
+    directory.mkdir()
+    for name in ("omni-tiny", "omni-tiny-codec"):
+        for path in (loading.ASSETS / name).iterdir():
+            (directory / path.name).symlink_to(path)
+    codec = Codec.load(directory, needs=("codec_encoder",))
+    options = {"speaker": "Heart", "talker_max_new_tokens": MOST_CODES, "talker_temperature": 0}
+    twelve, other = (tiny.generate(each, max_new_tokens=24, **options) for each in (heard(), asked("What do you see?")))
+    codes = codec.encode(twelve.waveform)
+    assert len(codes) == len(twelve.codes)
+    again = tiny.token2wav(codes, "Heart")
+    apart = lambda wave: float(mel_differences(twelve.waveform, wave, codec.mel).mean())
+    assert apart(again) < 0.5 * apart(other.waveform)
 
 
 def test_what_it_sees_is_in_the_picture(tiny):

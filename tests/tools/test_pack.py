@@ -38,6 +38,20 @@ def test_what_only_training_needs_stays_behind(talking_7b, tmp_path):
     assert (tmp_path / "small" / "tokenizer.json").exists()
 
 
+def test_encoders_in_a_directory_of_their_own(talking_7b, tmp_path):
+    trained, wide = tmp_path / "trained", np.linspace(-1, 1, 6, dtype=np.float32)
+    shutil.copytree(talking_7b, trained)
+    (trained / "codec_encoder.json").write_text('{"encoder": 1}')
+    save_file({"input.weight": wide}, trained / "codec_encoder.safetensors")
+    pack.main([str(trained), str(tmp_path / "small"), "--encoders", str(tmp_path / "encoders")])
+    assert (tmp_path / "encoders" / "codec_encoder.json").read_text() == '{"encoder": 1}'
+    packed = load_file(tmp_path / "encoders" / "codec_encoder.safetensors")["input.weight"]
+    assert packed.dtype == np.float16 and np.array_equal(packed, wide.astype(np.float16))
+    with pytest.raises(OmniError, match="no network lies beside"):
+        pack.main([str(tmp_path / "small"), str(tmp_path / "none"), "--encoders", str(tmp_path / "others")])
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_thinker_alone_answers_as_before(talking_7b, talking, tmp_path):
     pack.main([str(talking_7b), str(tmp_path / "small"), "--dtype", "float32", "--no-speech"])
     small = omni_jax.load(tmp_path / "small", mesh="")

@@ -13,6 +13,7 @@ from omni_jax.training.config import DataConfig, DiscriminatorConfig, OptimizerC
 WORDS = ["one", "two", "three", "four", "five", "six"]
 TRAIN = {"talker": ("talker/*",), "preference": ("talker/*",), "flow": ("token2wav/dit/*", "speaker_encoder/*"),
          "codec": ("codec_encoder/*", "speaker_encoder/*", "token2wav/dit/*"), "distill": ("codec_encoder/*",),
+         "encode": ("codec_encoder/*",),
          "vocoder": ("token2wav/bigvgan/*", "discriminators/*")}
 JUDGES = DiscriminatorConfig((2, 3), (4, 6), ((64, 20, 50),), 3)
 
