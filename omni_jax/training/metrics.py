@@ -175,6 +175,12 @@ def speech_cer(answer: Answer) -> Sequence[float]:
     return texts.character_edits(texts.spoken_normal(answer.speech.heard.text), texts.spoken_normal(answer.reply))
 
 
+def speech_exact(answer: Answer) -> Sequence[float]:
+    """Whether the words that the recogniser heard are those of a reference: from what was asked to what was heard."""
+    heard = texts.spoken_normal(answer.speech.heard.text)
+    return any(heard == texts.spoken_normal(reference) for reference in answer.references), 1
+
+
 def pause_error(answer: Answer) -> Sequence[float]:
     """Marks of the reply's text without a pause and pauses without a mark, over the marks (1 for a text without any):
     see `spoken.pause_errors`. By the words' times if there is a recogniser that gives them, else by counts."""
@@ -229,6 +235,7 @@ METRICS: dict[str, Metric] = {
     "point_in_box": Metric(point_in_box, wants=("boxes",)),
     "speech_wer": Metric(speech_wer, wants=(), needs="speech", listener="recogniser"),
     "speech_cer": Metric(speech_cer, wants=(), needs="speech", listener="recogniser"),
+    "speech_exact": Metric(speech_exact, needs="speech", listener="recogniser"),
     "pause_error": Metric(pause_error, wants=(), needs="speech"),
     "ended": Metric(ended, wants=(), needs="speech"),
     "clipped": Metric(clipped, wants=(), needs="speech"),

@@ -223,6 +223,14 @@ def test_speech_is_compared_with_the_words_of_the_reply():
     assert METRICS["speech_wer"].statistics(said("")) == (0, 0)
 
 
+def test_what_is_heard_is_the_right_answer():
+    """Whatever was written: the reference counts, in words."""
+    answers = [said("Ten.", "Ten.", speech=spoke("10")), said("Ten", "Ten.", speech=spoke("tan")),
+               said("Six.", "Ten.", "Four.", speech=spoke("four")), said("Ten.", "Ten.", speech=spoke(""))]
+    assert [METRICS["speech_exact"].statistics(answer) for answer in answers] == [(1, 1), (0, 1), (1, 1), (0, 1)]
+    assert value("speech_exact", *answers) == 0.5
+
+
 def test_pauses_ends_clipping_and_voices():
     tone, quiet = [0.5, -0.5] * 150, [0.0] * 200
     paused, straight = spoke("", [*tone, *quiet, *tone], False, 0.25), spoke("", [*tone, 1.0, -1.0, 1.0], True, 0.75)
