@@ -35,7 +35,7 @@ from omni_jax.data.speech import SPEECH_RATE, check_codes, load_speech
 from omni_jax.errors import require
 from omni_jax.inference.codec import mel_of
 from omni_jax.inference.likelihood import Answered, answered
-from omni_jax.inference.loading import load_voices
+from omni_jax.inference.loading import checkpoint_directory, load_voices
 from omni_jax.inference.replies import Options, Reply
 from omni_jax.inference.sampling import row_seeds
 from omni_jax.inference.voices import Voices
@@ -126,6 +126,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     add_device_options(parser)
     arguments = parser.parse_args(argv)
     _check(arguments)
+    arguments.model = str(checkpoint_directory(arguments.model))  # a bundled model's, if it is named
     return speak(arguments)
 
 

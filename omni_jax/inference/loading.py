@@ -33,7 +33,7 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: b
     speaking networks unread. Raises OmniError before any weight is read if the checkpoint is incomplete or contradicts
     its config.json.
     """
-    directory, dtype = _directory(path), _dtype(dtype)
+    directory, dtype = checkpoint_directory(path), _dtype(dtype)
     config = OmniConfig.load(directory)
     mesh = _mesh(config, mesh)
     processor = Processor.load(directory, config)
@@ -50,7 +50,7 @@ def load(path: str | os.PathLike, mesh: Any = None, dtype: Any = None, speech: b
 
 def load_voices(path: str | os.PathLike, mesh: Any = None, progress: bool = False) -> Voices:
     """Token2Wav and the speakers alone, to speak codes that are given; all else stays unread. Otherwise as `load`."""
-    directory = _directory(path)
+    directory = checkpoint_directory(path)
     config = OmniConfig.load(directory)
     require(config.token2wav_config is not None, str(directory), "has no Token2Wav; give a whole checkpoint")
     mesh, speakers = _mesh(config, mesh), find_speakers(directory)
@@ -59,8 +59,9 @@ def load_voices(path: str | os.PathLike, mesh: Any = None, progress: bool = Fals
     return Voices(config, None, prepare(config.token2wav_config, graphdef, params, mesh), speakers, directory)
 
 
-def _directory(path: str | os.PathLike) -> Path:
-    """A checkpoint's, which is about to be loaded; of a directory and a bundled model of one name, the directory."""
+def checkpoint_directory(path: str | os.PathLike) -> Path:
+    """A checkpoint's, which is about to be loaded; of a directory and a bundled model of one name, the directory.
+    Raises OmniError."""
     directory = Path(path)
     if not directory.exists() and directory.name == os.fspath(path) and (ASSETS / directory / "config.json").is_file():
         directory = ASSETS / directory

@@ -146,6 +146,14 @@ def test_codes_alone_need_token2wav_alone(run, talking, tmp_path, monkeypatch, t
     assert all(np.array_equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
+def test_the_model_that_comes_with_the_package_goes_by_its_name(tmp_path):
+    manifest, out = tmp_path / "coded.jsonl", tmp_path / "spoken"
+    manifest.write_text(json.dumps({"messages": [asked(), reply("A", codes=CODES[0])]}) + "\n")
+    with pytest.raises(OmniError, match="speaker 'Nobody' is unknown; this checkpoint has Heart, Michael"):
+        speak.main(["--model", "omni-tiny", "--manifest", str(manifest), "--out", str(out), "--speaker", "Nobody"])
+    assert not out.exists()
+
+
 def test_what_is_written(run, made, tmp_path):
     """Lines keep what else they hold, and their other media."""
     told = run("--batch", "2", "--recogniser", f"{HERE}:hears_hi")

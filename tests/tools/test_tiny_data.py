@@ -295,9 +295,10 @@ def test_lines_of_replying(tmp_path, monkeypatch):
             (tmp_path / part / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
     monkeypatch.setattr(replying, "answers", lambda: ["Up.", "Down.", "Before."])
     monkeypatch.setattr(replying, "OFTEN", 2)  # so that of 1, 2 and 6 askers there are 1, 2 and 4 replies with a take
-    written = replying.write(tmp_path / "replying", Hum(), replying.Counts(3, 3, 2, 0), 0, workers=1)
+    written = replying.write(tmp_path / "replying", Hum(), replying.Counts(3, 3, 2), 0, workers=1)
     takes = {"train": 2 * (3 * 2 + 3) * 4, "shown_train": 2 * 2 * (1 + 2 + 1)}
     assert written == {**takes, "held_out": 3 * 4, "shown_held_out": 0}
+    assert "<word> = before | down | up;" in (tmp_path / "replying/words.jsgf").read_text()
     contexts = defaultdict(list)
     for part in ("train", "shown_train"):
         for line in (json.loads(line) for line in (tmp_path / f"replying/{part}.jsonl").open()):
@@ -324,14 +325,6 @@ def test_replies_cover_all_answers_and_hold_texts_out():
     assert all(texts.is_held_out(job.text) for job in held_out)
     assert not any(texts.is_held_out(job.text) for job in train)
     assert {job.kind for job in train} == {"several", "digits", "sentence"}
-
-
-def test_what_is_asked_aloud_is_answered_again_at_other_speeds():
-    jobs = list(replying.again(2, 0))
-    answers = set(texts.questions().values())
-    assert {(job.text, job.speaker) for job in jobs} == set(itertools.product(answers, speaking.VOICES))
-    assert len({voices.speed_of(job, speaking.SPEEDS) for job in jobs}) == len({job.name for job in jobs}) == len(jobs)
-    assert len(jobs) == 4 * len(answers)
 
 
 def test_a_recogniser_knows_the_answers_of_one_word():

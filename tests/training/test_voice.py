@@ -216,6 +216,11 @@ def test_distill_learns():
     assert before["accuracy"] < 0.3 and after["accuracy"] > 0.7 and after["loss"] < before["loss"]
 
 
+def test_an_encoder_alone_finds_codes_for_a_dit_that_stays():
+    before, after = learnt(voice.codec, ("codec_encoder",), 40, 5e-3)
+    assert after["flow"] < 0.98 * before["flow"]
+
+
 def test_what_is_no_sound_is_not_read_back():
     batch, params = clips(), networks()[1]
     found = jitted(voice.distill)(params, batch)

@@ -1,10 +1,9 @@
 """Speech to learn to say first: all that omni-tiny answers, as replies to what it reads, hears and sees.
 
-Every answer of one piece is said by both of its voices, for each is a word that must be known, and those to questions
-that are asked aloud several times; lists, digits and sentences are drawn, each said by one voice, and held out are
-those that their text decides. What is replied to is writing, and in manifests of their own (shown_*) what of
-OUT/../seeing, watching, hearing or asking has that answer: the Talker reads the Thinker's vectors of the reply, which
-hang on what is asked.
+Every answer of one piece is said by both of its voices, for each is a word that must be known; lists, digits and
+sentences are drawn, each said by one voice, and held out are those that their text decides. What is replied to is
+writing, and in manifests of their own (shown_*) what of OUT/../seeing, watching, hearing or asking has that answer: the
+Talker reads the Thinker's vectors of the reply, which hang on what is asked.
 """
 
 import dataclasses
@@ -39,20 +38,18 @@ BEND = 0.03  # by which a take is higher and faster, or lower and slower
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Drawn replies of each part, takes of each recording for training, and how often an answer to a question is said
-    again."""
+    """Drawn replies of each part, and takes of each recording for training."""
 
     train: int = 480
     held_out: int = 60
     takes: int = 3
-    again: int = 3
 
 
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds, OUT/{train,held_out}.jsonl and OUT/shown_{train,held_out}.jsonl; returns how many lines of
     each. OUT/words.jsgf is the grammar of answers of one word, for a recogniser. Raises OmniError."""
     shown = {part: _shown(out.parent, part) for part in (TRAIN, HELD_OUT)}
-    jobs = {TRAIN: [*fixed(seed), *again(counts.again, seed), *drawn(TRAIN, counts.train, seed)],
+    jobs = {TRAIN: [*fixed(seed), *drawn(TRAIN, counts.train, seed)],
             HELD_OUT: list(drawn(HELD_OUT, counts.held_out, seed))}
     lines: dict[str, list[dict[str, Any]]] = {}
     with whole_directory(out) as partial:
@@ -84,16 +81,6 @@ def fixed(seed: int) -> Iterator[Job]:
         for v, (speaker, voice) in enumerate(VOICES.items()):
             own = int(np.random.SeedSequence([seed, 9000, a, v]).generate_state(1)[0] >> 1)
             yield Job(f"fixed-{a:03d}-{speaker}", "answer", text, speaker, voice, own)
-
-
-def again(count: int, seed: int) -> Iterator[Job]:
-    """Each answer to a question that needs nothing but words, by each voice and so often, at other speeds: what is
-    asked aloud most."""
-    for n in range(count):
-        for a, text in enumerate(dict.fromkeys(texts.questions().values())):
-            for v, (speaker, voice) in enumerate(VOICES.items()):
-                own = int(np.random.SeedSequence([seed, 9002, a, v, n]).generate_state(1)[0] >> 1)
-                yield Job(f"again-{a:03d}-{speaker}-{n}", "answer", text, speaker, voice, own)
 
 
 def drawn(part: str, count: int, seed: int) -> Iterator[Job]:
