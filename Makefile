@@ -221,7 +221,7 @@ out/tiny/data/splicing/spliced_%.jsonl: | out/tiny/data/splicing/codes_%.jsonl
 out/tiny/shipped_model: | .venv/tiny
 	mkdir -p out/tiny
 	$(BIN)/python -m tools.pack omni_jax/assets/omni-tiny $@ --dtype float32
-	cp omni_jax/assets/omni-tiny-codec/* $@
+	cp omni_jax/assets/omni-tiny-codec/codec_encoder.* $@
 
 # How that encoder was learnt from weights that had none: it reads what these say, and goes on with recordings.
 out/tiny/frozen_model: | .venv/tiny
