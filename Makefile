@@ -217,16 +217,17 @@ $(foreach part,speaking replying splicing,$(eval $(call coded,$(part))))
 out/tiny/data/splicing/spliced_%.jsonl: | out/tiny/data/splicing/codes_%.jsonl
 	$(BIN)/python -m tools.tiny_data.splicing $| $@
 
-# What comes with the package, with the codec encoder that lies beside it there, to train on from.
-out/tiny/shipped_model: | .venv/tiny
-	mkdir -p out/tiny
-	$(BIN)/python -m tools.pack omni_jax/assets/omni-tiny $@ --dtype float32
-	cp omni_jax/assets/omni-tiny-codec/codec_encoder.* $@
-
-# How that encoder was learnt from weights that had none: it reads what these say, and goes on with recordings.
+# What comes with the package, to train on from: with the codec encoder that lies beside it there, and without, as that
+# encoder was learnt. It reads what these weights say, and goes on with recordings.
 out/tiny/frozen_model: | .venv/tiny
 	mkdir -p out/tiny
 	$(BIN)/python -m tools.pack omni_jax/assets/omni-tiny $@ --dtype float32
+
+out/tiny/shipped_model: | out/tiny/frozen_model
+	rm -rf $@.partial
+	cp -r out/tiny/frozen_model $@.partial
+	cp omni_jax/assets/omni-tiny-codec/codec_encoder.* $@.partial
+	mv $@.partial $@
 
 out/tiny/%_spoken: | out/tiny/frozen_model out/tiny/data/replying
 	$(BIN)/python -m tools.speak --model out/tiny/frozen_model --manifest out/tiny/data/replying/$*.jsonl --say \
