@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     config = OmniConfig.load(source)
     tensors = list(ordered_tensors(match(read_tensors(source, config), config, source)))
     speakers = find_speakers(source)
-    require(not arguments.encoders or bool(beside.files(source)), "--encoders", f"no network lies beside {source}")
+    if arguments.encoders:
+        require(bool(beside.files(source)), "--encoders", f"no network lies beside {source}")
+        require(not arguments.encoders.exists(), f"--encoders {arguments.encoders}", "exists; give a new directory")
     require(not arguments.keep or arguments.blend, "--keep", "goes with --blend")
     if arguments.blend:
         tensors = blended(tensors, Path(arguments.blend[0]), share_of(arguments.blend[1]), config, arguments.keep)
@@ -55,11 +57,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         config, speakers = config.without_speech(), {}
         tensors = [tensor for tensor in tensors if tensor.name.startswith(config.thinker_prefix)]
     tensors = [cast(tensor, jnp.dtype(arguments.dtype)) for tensor in tensors]
-    if arguments.encoders:
-        _pack_encoders(source, arguments.encoders, jnp.dtype(arguments.dtype))
     config = dataclasses.replace(config, source={**config.source, "torch_dtype": arguments.dtype})
     save_huggingface(out, config, tensors, speakers, companions=source, write_companions=_without_encoders,
                      progress=True)
+    if arguments.encoders:
+        _pack_encoders(source, arguments.encoders, jnp.dtype(arguments.dtype))
     return {"directory": str(out), "tensors": len(tensors), "bytes": sum(tensor.nbytes for tensor in tensors),
             "speakers": list(speakers), "seconds": round(time.perf_counter() - started, 2)}
 

@@ -128,9 +128,10 @@ def record(name: str, kind: str, text: str, speaker: str) -> dict[str, Any]:
         {"role": "assistant", "content": [{"type": "text", "text": text}, sound]}]}
 
 
-def grammar(name: str, words: Sequence[str]) -> str:
-    """JSGF: one or more of the words, in any order."""
-    return f"#JSGF V1.0;\ngrammar {name};\npublic <phrase> = <word>+;\n<word> = {' | '.join(words)};\n"
+def grammar(name: str, words: Sequence[str], several: bool = True) -> str:
+    """JSGF: one or more of the words, in any order; or one alone."""
+    phrase = "<word>+" if several else "<word>"
+    return f"#JSGF V1.0;\ngrammar {name};\npublic <phrase> = {phrase};\n<word> = {' | '.join(words)};\n"
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def test_encoders_in_a_directory_of_their_own(talking_7b, tmp_path):
     assert (tmp_path / "encoders" / "codec_encoder.json").read_text() == '{"encoder": 1}'
     packed = load_file(tmp_path / "encoders" / "codec_encoder.safetensors")["input.weight"]
     assert packed.dtype == np.float16 and np.array_equal(packed, wide.astype(np.float16))
+    with pytest.raises(OmniError, match="encoders: exists; give a new directory"):
+        pack.main([str(trained), str(tmp_path / "none"), "--encoders", str(tmp_path / "encoders")])
     with pytest.raises(OmniError, match="no network lies beside"):
         pack.main([str(tmp_path / "small"), str(tmp_path / "none"), "--encoders", str(tmp_path / "others")])
     assert not (tmp_path / "none").exists()

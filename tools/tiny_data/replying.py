@@ -21,6 +21,7 @@ from omni_jax.errors import require
 from omni_jax.training.texts import spoken_normal
 from omni_jax.weights.files import whole_directory
 from tools._manifests import json_line
+from tools.smoke_speech import grammar
 from tools.tiny_data import hearing, speaking, texts, voices
 from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, as_sentence, pick
 from tools.tiny_data.seeing import COLOURS, EVERY, PLACES, at
@@ -54,8 +55,7 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     lines: dict[str, list[dict[str, Any]]] = {}
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        (partial / "words.jsgf").write_text(
-            f"#JSGF V1.0;\ngrammar words;\npublic <word> = {' | '.join(single_words())};\n")
+        (partial / "words.jsgf").write_text(grammar("words", single_words(), several=False))
         for part, takes in ((TRAIN, counts.takes), (HELD_OUT, 1)):
             Studio(said, partial / "sounds", speaking.SPEEDS, _Takes(takes)).record(jobs[part], out.name, workers)
             for name, find in ((part, _in_writing), (f"shown_{part}", functools.partial(_fitting, shown[part]))):
