@@ -229,6 +229,9 @@ out/tiny/shipped_model: | out/tiny/frozen_model
 	cp omni_jax/assets/omni-tiny-codec/codec_encoder.* $@.partial
 	mv $@.partial $@
 
+# These replies are to what the other parts show and say.
+out/tiny/data/replying: | $(foreach part,seeing watching hearing asking,out/tiny/data/$(part))
+
 # A third of all that it replies, each text once.
 out/tiny/data/replying/said_%.jsonl: | out/tiny/data/replying
 	grep '"id": "[^"]*-0"' out/tiny/data/replying/$*.jsonl | awk 'NR % 3 == 1' > $@
