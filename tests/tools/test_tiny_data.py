@@ -17,6 +17,7 @@ from tools.tiny_data import (
     asking,
     frames,
     hearing,
+    lexicon,
     packages,
     replying,
     sentences,
@@ -297,7 +298,7 @@ def test_lines_of_replying(tmp_path, monkeypatch):
     monkeypatch.setattr(replying, "OFTEN", 2)  # so that of 1, 2 and 6 askers there are 1, 2 and 4 replies with a take
     written = replying.write(tmp_path / "replying", Hum(), replying.Counts(3, 3, 2), 0, workers=1)
     takes = {"train": 2 * (3 * 2 + 3) * 4, "shown_train": 2 * 2 * (1 + 2 + 1)}
-    assert written == {**takes, "held_out": 3 * 4, "shown_held_out": 0}
+    assert written == {**takes, "held_out": 3 * 4, "shown_held_out": 0, "known_train": 2 * (3 + 1 + 2 + 1)}
     assert "<word> = before | down | up;" in (tmp_path / "replying/words.jsgf").read_text()
     contexts = defaultdict(list)
     for part in ("train", "shown_train"):
@@ -307,6 +308,10 @@ def test_lines_of_replying(tmp_path, monkeypatch):
             contexts[part, text["text"]].append(asked)
             if part == "train":
                 assert asked in {form.format(text["text"]) for form in speaking.ASKED}
+    known = [json.loads(line)["messages"] for line in (tmp_path / "replying/known_train.jsonl").open()]
+    assert {said["content"][1]["audio"] for _, said in known} == {
+        f"sounds/fixed-{number:03d}-{speaker}-0.flac" for number in range(3) for speaker in speaking.VOICES}
+    assert sum(isinstance(asked["content"], str) for asked, _ in known) == 2 * 3
     assert contexts["shown_train", "Up."] == 4 * [[{"type": "image", "image": "../seeing/pictures/a.jpg"},
                                                    {"type": "text", "text": "Where is it?"}]]
     clip = {"type": "video", "video": "../watching/videos/a.mp4", "fps": 4}
@@ -421,4 +426,50 @@ def test_spliced_texts_are_learnt_ones(tmp_path):
     (tmp_path / "coded.jsonl").write_text("{}\n")
     with pytest.raises(OmniError, match="has no line with the times of its words"):
         splicing.main([str(tmp_path / "coded.jsonl"), str(tmp_path / "more.jsonl")])
+    assert not (tmp_path / "more.jsonl").exists()
+
+
+def test_a_lexicon_has_every_word(tmp_path, monkeypatch):
+    """Of the sentences, of what it hears and of what it answers; no sentence is held out."""
+    said = [job.text for job in lexicon.plan(0)]
+    assert said[::2] == said[1::2] and not any(map(texts.is_held_out, said[:2 * lexicon.SENTENCES]))
+    words = {word for text in said for word in lexicon.bare(text)}
+    rng = np.random.default_rng(5)
+    source = sentences.Sentences(rng)
+    wanted = [*(source.draw() for _ in range(300)), *(texts.sentence(rng) for _ in range(300)), *replying.answers()]
+    assert {word for text in wanted for word in lexicon.bare(text)} <= words
+    monkeypatch.setattr(lexicon, "plan", lambda seed: (job for job in speaking.plan("train", 4, seed)))
+    assert lexicon.write(tmp_path / "lexicon", Hum(), 0, workers=1) == {"train": 4, "timed": 4}
+
+
+def test_a_word_is_always_said_in_one_way():
+    """As long as it is in the middle of a sentence, if it ever stands there; silence is around the whole."""
+    at = lambda *sizes: np.cumsum([2, *sizes]) / lexicon.CODES_PER_SECOND
+    of = lambda text, codes, *sizes: {"words": list(zip(text.split(), at(*sizes)[:-1], at(*sizes)[1:], strict=True)),
+                                      "messages": [{}, {"content": [{}, {"codes": codes}]}]}
+    lines = [of("Red cats sleep.", [0, 0, 10, 11, 20, 21, 30, 31, 32, 9], 2, 2, 3),
+             of("The red box.", [0, 0, 40, 41, 12, 50, 51, 9], 2, 1, 2),
+             of("A red, red sun.", [0, 0, 60, 13, 14, 15, 16, 17, 18, 70, 9], 1, 3, 3, 1)]
+    spoken = lexicon.Lexicon(lines).spoken
+    assert spoken("Cats sleep, red.") == [0, 0, 20, 21, 30, 31, 32, 13, 14, 15, 9]
+    assert spoken("Cats bark.") is None
+
+
+def test_spelt_texts_are_put_together_from_the_lexicon(tmp_path):
+    """Neither held-out sentences nor what is known by heart; or, if these are asked for, held-out ones alone."""
+    words = sorted({word for job in lexicon.plan(0) for word in lexicon.bare(job.text)})
+    lines = [{"words": [[word, 0.02 * i, 0.02 * (i + 1)] for i, word in enumerate(words)], "messages": [
+        {}, {"content": [{}, {"speaker": speaker, "codes": list(range(len(words)))}]}]} for speaker in speaking.VOICES]
+    (tmp_path / "coded.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for part in ("train", "held_out"):
+        more = ["--held-out"] if part == "held_out" else []
+        lexicon.main([str(tmp_path / "coded.jsonl"), str(tmp_path / part), "--count", "40", *more])
+        for line in map(json.loads, (tmp_path / part).open()):
+            text, sound = line["messages"][1]["content"]
+            assert [words[code] for code in sound["codes"]] == lexicon.bare(text["text"])
+            assert texts.is_held_out(text["text"]) == (part == "held_out")
+            assert text["text"] not in replying.answers()
+    (tmp_path / "coded.jsonl").write_text("{}\n")
+    with pytest.raises(OmniError, match="has no line with the times of its words"):
+        lexicon.main([str(tmp_path / "coded.jsonl"), str(tmp_path / "more.jsonl")])
     assert not (tmp_path / "more.jsonl").exists()

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tools._cli import parser, run
-from tools.tiny_data import asking, frames, hearing, replying, seeing, speaking, splicing, voicing, watching
+from tools.tiny_data import asking, frames, hearing, lexicon, replying, seeing, speaking, splicing, voicing, watching
 from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 from tools.tiny_data.voices import Voices
 
-PARTS = ("seeing", "watching", "frames", "hearing", "asking", "voicing", "speaking", "replying", "splicing")
+PARTS = ("seeing", "watching", "frames", "hearing", "asking", "voicing", "speaking", "replying", "splicing",
+         "lexicon")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
              "voicing": lambda out: voicing.write(out, said, voicing.Counts(), hearing.Counts(), seed),
              "speaking": lambda out: speaking.write(out, said, speaking.Counts(), seed),
              "replying": lambda out: replying.write(out, said, replying.Counts(), seed),
-             "splicing": lambda out: splicing.write(out, said, splicing.Counts(), seed)}
+             "splicing": lambda out: splicing.write(out, said, splicing.Counts(), seed),
+             "lexicon": lambda out: lexicon.write(out, said, seed)}
     counts = {name: write(arguments.out / name) for name, write in parts.items()
               if name in wanted and not (arguments.out / name).exists()}
     return {"out": str(arguments.out), **counts, "seconds": round(time.perf_counter() - started, 1)}

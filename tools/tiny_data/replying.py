@@ -3,7 +3,8 @@
 Every answer of one piece is said by both of its voices, for each is a word that must be known; lists, digits and
 sentences are drawn, each said by one voice, and held out are those that their text decides. What is replied to is
 writing, and in manifests of their own (shown_*) what of OUT/../seeing, watching, hearing or asking has that answer: the
-Talker reads the Thinker's vectors of the reply, which hang on what is asked.
+Talker reads the Thinker's vectors of the reply, which hang on what is asked. Another manifest (known_train) has each
+of the answers of one piece in one recording alone: who says a thing in one way can learn it by heart.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ OTHERS = ("I see no picture.", hearing.SILENCE, "Before.", "After.", "Up.", "Dow
           "It moved to the right.")
 SHOWN = ("seeing", "watching", "hearing", "asking")  # parts whose lines are replied to
 MOST, OFTEN = 8, 100  # replies with one take at most, and how many askers each of these stands for
+KNOWN, KNOWN_OFTEN = (6, 24), 40  # the same of what is to be known by heart, but for the fewest and most, if there are
 BEND = 0.03  # by which a take is higher and faster, or lower and slower
 
 
@@ -47,8 +49,8 @@ class Counts:
 
 
 def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) -> dict[str, int]:
-    """Writes OUT/sounds, OUT/{train,held_out}.jsonl and OUT/shown_{train,held_out}.jsonl; returns how many lines of
-    each. OUT/words.jsgf is the grammar of answers of one word, for a recogniser. Raises OmniError."""
+    """Writes OUT/sounds, OUT/{train,held_out}.jsonl, the same with shown_ before it, and OUT/known_train.jsonl; returns
+    how many lines of each. OUT/words.jsgf is the grammar of answers of one word, for a recogniser. Raises OmniError."""
     shown = {part: _shown(out.parent, part) for part in (TRAIN, HELD_OUT)}
     jobs = {TRAIN: [*fixed(seed), *drawn(TRAIN, counts.train, seed)],
             HELD_OUT: list(drawn(HELD_OUT, counts.held_out, seed))}
@@ -60,7 +62,9 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
             Studio(said, partial / "sounds", speaking.SPEEDS, _Takes(takes)).record(jobs[part], out.name, workers)
             for name, find in ((part, _in_writing), (f"shown_{part}", functools.partial(_fitting, shown[part]))):
                 lines[name] = [line for job in jobs[part] for line in _lines(job, takes, find)]
-                (partial / f"{name}.jsonl").write_text("".join(map(json_line, lines[name])))
+        lines["known_train"] = [line for job in fixed(seed) for line in _known(job, _fitting(shown[TRAIN], job.text))]
+        for name, own in lines.items():
+            (partial / f"{name}.jsonl").write_text("".join(map(json_line, own)))
     return {name: len(own) for name, own in lines.items()}
 
 
@@ -153,3 +157,11 @@ def _lines(job: Job, takes: int, find: Callable[[str], Sequence[Any]]) -> Iterat
         for reply in range(replies):
             line = speaking.line(hearing.take_name(job, number), job, pick(rng, asked))
             yield {**line, "id": f"{line['id']}-{reply}"} if reply else line
+
+
+def _known(job: Job, asked: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """The first take, in reply to writing and to some of what asks for it."""
+    rng, (fewest, most) = np.random.default_rng([job.seed, 2]), KNOWN
+    some = rng.permutation(len(asked))[:min(fewest + len(asked) // KNOWN_OFTEN, most)]
+    for number, content in enumerate([pick(rng, _in_writing(job.text)), *(asked[i] for i in some)]):
+        yield {**speaking.line(hearing.take_name(job, 0), job, content), "id": f"{job.name}-known-{number}"}

@@ -53,20 +53,22 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
             *replying.drawn(TRAIN, counts.replying, seed)]
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        Studio(said, partial / "sounds", speaking.SPEEDS, _take).record(jobs, out.name, workers)
-        lines = [_line(said, job) for job in jobs]
+        Studio(said, partial / "sounds", speaking.SPEEDS, take).record(jobs, out.name, workers)
+        lines = [timed_line(said, job, speaking.SPEEDS) for job in jobs]
         (partial / f"{TRAIN}.jsonl").write_text("".join(map(json_line, lines)))
     return {TRAIN: len(lines), "timed": sum("words" in line for line in lines)}
 
 
-def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+def take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+    """(name, samples, rate): cut to the speech, with MARGIN around."""
     first, last = speech_bounds(said, voices.RATE)
     yield job.name, voices.levelled(np.pad(said[first:last], round(MARGIN * voices.RATE)), speaking.PEAK), voices.RATE
 
 
-def _line(said: Voices, job: Job) -> dict[str, Any]:
+def timed_line(said: Voices, job: Job, speeds: tuple[float, float]) -> dict[str, Any]:
+    """Of the manifest, with the times of its words if these can be told."""
     line = speaking.in_writing(job)
-    wave, words = said.timed(job.text, job.voice, voices.speed_of(job, speaking.SPEEDS))
+    wave, words = said.timed(job.text, job.voice, voices.speed_of(job, speeds))
     first, last = (sample / voices.RATE for sample in speech_bounds(wave, voices.RATE))
     # The silence around the speech counts with its first and last words.
     times = [[word, round(max(start, first) - first + MARGIN, 3), round(min(end, last) - first + MARGIN, 3)]
