@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from omni_jax import OmniError
+from omni_jax.inference import loading
 from omni_jax.training.config import Source
 from omni_jax.training.manifests import Manifest
 from tools.tiny_data import (
@@ -195,6 +196,8 @@ def test_the_vocabulary_is_said_whole_and_nothing_else():
     more = list(voicing.plan("train", voicing.Counts().train, 0))
     said = {word for job in [*train, *more] for word in spoken_words(job.text)}
     assert len(sentences.vocabulary()) >= 1500 and sentences.vocabulary() <= said
+    card = (loading.ASSETS / "omni-tiny/README.md").read_text()
+    assert " ".join(sorted(sentences.vocabulary())) in " ".join(card.split())
     assert all(set(spoken_words(job.text)) <= said for job in held_out)
     assert all(set(spoken_words(job.text)) - said for job in outside)
     assert not {job.text for job in [*train, *more]} & {job.text for job in held_out}

@@ -64,9 +64,8 @@ def plan(seed: int) -> Iterator[Job]:
             if len(set(bare(text)) - known) >= least:
                 chosen.append(text)
                 known |= set(bare(text))
-    chosen, every = chosen[:SENTENCES], {word for text in pool for word in bare(text)}
-    rows = []
-    for words in (every, {word for text in _heard(rng) for word in bare(text)} | set(_answered())):
+    chosen, rows = chosen[:SENTENCES], []
+    for words in (sentences.vocabulary(), {word for text in _heard(rng) for word in bare(text)} | set(_answered())):
         left = sorted(words - {word for text in [*chosen, *rows] for word in bare(text)})
         left = [left[i] for i in rng.permutation(len(left))]
         rows += [f"the {' '.join(left[i:i + LISTED])} today." for i in range(0, len(left), LISTED)]
