@@ -447,7 +447,7 @@ def test_a_lexicon_has_every_word(tmp_path, monkeypatch):
 
 def test_a_word_is_always_said_in_one_way():
     """As long as it is in the middle of a sentence, if it ever stands there; silence is around the whole."""
-    at = lambda *sizes: np.cumsum([2, *sizes]) / lexicon.CODES_PER_SECOND
+    at = lambda *sizes: np.cumsum([2, *sizes]) / splicing.CODES_PER_SECOND
     of = lambda text, codes, *sizes: {"words": list(zip(text.split(), at(*sizes)[:-1], at(*sizes)[1:], strict=True)),
                                       "messages": [{}, {"content": [{}, {"codes": codes}]}]}
     lines = [of("Red cats sleep.", [0, 0, 10, 11, 20, 21, 30, 31, 32, 9], 2, 2, 3),

@@ -26,7 +26,6 @@ from tools._manifests import check_out, json_line
 from tools.tiny_data import replying, sentences, speaking, splicing, texts
 from tools.tiny_data.examples import HELD_OUT, TRAIN, as_sentence, pick
 from tools.tiny_data.speaking import VOICES, Job
-from tools.tiny_data.splicing import CODES_PER_SECOND
 from tools.tiny_data.voices import Studio, Voices
 
 SPEEDS = (1.0, 1.0)
@@ -103,8 +102,7 @@ class Lexicon:
         said, before, after = defaultdict(list), [], []
         for line in lines:
             codes, words = line["messages"][1]["content"][1]["codes"], line["words"]
-            at = [round(start * CODES_PER_SECOND) for _, start, _ in words]
-            at.append(min(len(codes), round(words[-1][2] * CODES_PER_SECOND)))
+            at = splicing.bounds(words, len(codes))
             before.append(codes[:at[0]])
             after.append(codes[at[-1]:])
             for number, (word, _, _) in enumerate(words):

@@ -76,6 +76,12 @@ def timed_line(said: Voices, job: Job, speeds: tuple[float, float]) -> dict[str,
     return {**line, "words": times} if times else line
 
 
+def bounds(words: Sequence[Timed], codes: int) -> list[int]:
+    """The number of each word's first code, and of the one after the last's, in a recording of so many codes."""
+    return [*(round(start * CODES_PER_SECOND) for _, start, _ in words),
+            min(codes, round(words[-1][2] * CODES_PER_SECOND))]
+
+
 class Units:
     """What one voice has said, word by word. A unit is some neighbouring words of a recording: (recording, first code,
     code after the last)."""
@@ -89,8 +95,7 @@ class Units:
 
     def add(self, words: Sequence[Timed], codes: list[int]) -> None:
         """A recording of these words."""
-        number, at = len(self._codes), [round(start * CODES_PER_SECOND) for _, start, _ in words]
-        at.append(min(len(codes), round(words[-1][2] * CODES_PER_SECOND)))
+        number, at = len(self._codes), bounds(words, len(codes))
         self._codes.append(codes)
         self._before.append((number, 0, at[0]))
         self._after.append((number, at[-1], len(codes)))
