@@ -55,7 +55,7 @@ def plan(seed: int) -> Iterator[Job]:
     rows."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 9700]))
     source = sentences.Sentences(rng)
-    pool = [source.draw(_learnt) for _ in range(POOL)]
+    pool = [source.draw(splicing.learnt) for _ in range(POOL)]
     chosen: list[str] = []
     known: set[str] = set()
     for least in BRING:
@@ -64,7 +64,8 @@ def plan(seed: int) -> Iterator[Job]:
                 chosen.append(text)
                 known |= set(bare(text))
     chosen, rows = chosen[:SENTENCES], []
-    for words in (sentences.vocabulary(), {word for text in _heard(rng) for word in bare(text)} | set(_answered())):
+    replies = {word for text in (*_heard(rng), *replying.answers()) for word in bare(text)}
+    for words in (sentences.vocabulary(), replies):
         left = sorted(words - {word for text in [*chosen, *rows] for word in bare(text)})
         left = [left[i] for i in rng.permutation(len(left))]
         rows += [f"the {' '.join(left[i:i + LISTED])} today." for i in range(0, len(left), LISTED)]
@@ -76,15 +77,6 @@ def plan(seed: int) -> Iterator[Job]:
 def bare(text: str) -> list[str]:
     """Its words without marks, in small letters."""
     return [word.strip(".,?").lower() for word in text.split()]
-
-
-def _learnt(text: str) -> bool:
-    return not texts.is_held_out(text)
-
-
-def _answered() -> Iterator[str]:
-    for answer in replying.answers():
-        yield from bare(answer)
 
 
 def _heard(rng: np.random.Generator) -> Iterator[str]:

@@ -155,9 +155,9 @@ def spliced(lines: Sequence[dict[str, Any]], count: int, seed: int) -> Iterator[
         if kind == "piece":
             text, codes = of_voices[speaker].piece(rng)
         else:
-            text = source.draw(_learnt) if kind == "sentence" else speaking.answer(rng)
+            text = source.draw(learnt) if kind == "sentence" else speaking.answer(rng)
             codes = of_voices[speaker].spoken(text, rng)
-        if codes is not None and (kind != "answer" or text in closed or _learnt(text)):
+        if codes is not None and (kind != "answer" or text in closed or learnt(text)):
             job = Job(f"spliced-{made:05d}", kind, text, speaker, VOICES[speaker], int(rng.integers(2**31)))
             line = speaking.in_writing(job)
             line["messages"][1]["content"][1] = {"type": "audio", "speaker": speaker, "codes": codes}
@@ -165,7 +165,8 @@ def spliced(lines: Sequence[dict[str, Any]], count: int, seed: int) -> Iterator[
             made += 1
 
 
-def _learnt(text: str) -> bool:
+def learnt(text: str) -> bool:
+    """Whether it may be trained on."""
     return not texts.is_held_out(text)
 
 
