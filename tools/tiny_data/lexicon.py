@@ -11,7 +11,6 @@ Example:
   python -m tools.tiny_data.lexicon $D/codes_train.jsonl $D/spelt_train.jsonl
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from omni_jax.errors import require
-from omni_jax.weights.files import whole_directory, whole_file
+from omni_jax.weights.files import whole_file
 from tools._cli import parser, run
 from tools._manifests import check_out, json_line
-from tools.tiny_data import replying, sentences, speaking, splicing, texts
+from tools.tiny_data import replying, sentences, splicing, texts
 from tools.tiny_data.examples import HELD_OUT, TRAIN, as_sentence, pick
 from tools.tiny_data.speaking import VOICES, Job
-from tools.tiny_data.voices import Studio, Voices
+from tools.tiny_data.voices import Voices
 
 SPEEDS = (1.0, 1.0)
 POOL = 12_000  # sentences drawn to choose from
@@ -41,13 +39,7 @@ SHARES = {"sentence": 0.5, "heard": 0.2, "words": 0.3}
 def write(out: Path, said: Voices, seed: int, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds and OUT/train.jsonl, whose lines have the "words" of the reply as those of `splicing`; returns
     how many lines, and how many have words. Raises OmniError."""
-    jobs = list(plan(seed))
-    with whole_directory(out) as partial:
-        (partial / "sounds").mkdir()
-        Studio(said, partial / "sounds", SPEEDS, splicing.take).record(jobs, out.name, workers)
-        lines = [splicing.timed_line(said, job, SPEEDS) for job in jobs]
-        (partial / f"{TRAIN}.jsonl").write_text("".join(map(json_line, lines)))
-    return {TRAIN: len(lines), "timed": sum("words" in line for line in lines)}
+    return splicing.write_jobs(out, said, list(plan(seed)), SPEEDS, workers)
 
 
 def plan(seed: int) -> Iterator[Job]:
@@ -131,9 +123,7 @@ def spelt(lines: Sequence[dict[str, Any]], count: int, seed: int, part: str = TR
         # What it knows by heart is learnt elsewhere.
         if codes is not None and text not in closed and texts.is_held_out(text) == (part == HELD_OUT):
             job = Job(f"spelt-{made:05d}", "sentence", text, speaker, VOICES[speaker], int(rng.integers(2**31)))
-            line = speaking.in_writing(job)
-            line["messages"][1]["content"][1] = {"type": "audio", "speaker": speaker, "codes": codes}
-            yield line
+            yield splicing.line_of_codes(job, codes)
             made += 1
 
 
@@ -155,8 +145,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
     check_out(arguments.out, str(arguments.out))
-    lines = [json.loads(line) for line in arguments.coded.open()]
-    require(any("words" in line for line in lines), str(arguments.coded), "has no line with the times of its words")
+    lines = splicing.read_timed(arguments.coded)
     part = HELD_OUT if arguments.held_out else TRAIN
     with whole_file(arguments.out) as partial, partial.open("w") as file:
         for line in spelt(lines, arguments.count, arguments.seed, part):

@@ -51,22 +51,26 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     if these can be told; returns how many lines, and how many have words. Raises OmniError."""
     jobs = [*speaking.plan(TRAIN, counts.speaking, seed), *replying.fixed(seed),
             *replying.drawn(TRAIN, counts.replying, seed)]
+    return write_jobs(out, said, jobs, speaking.SPEEDS, workers)
+
+
+def write_jobs(out: Path, said: Voices, jobs: Sequence[Job], speeds: tuple[float, float],
+               workers: int) -> dict[str, int]:
+    """`write` of any jobs."""
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        Studio(said, partial / "sounds", speaking.SPEEDS, take).record(jobs, out.name, workers)
-        lines = [timed_line(said, job, speaking.SPEEDS) for job in jobs]
+        Studio(said, partial / "sounds", speeds, _take).record(jobs, out.name, workers)
+        lines = [_line(said, job, speeds) for job in jobs]
         (partial / f"{TRAIN}.jsonl").write_text("".join(map(json_line, lines)))
     return {TRAIN: len(lines), "timed": sum("words" in line for line in lines)}
 
 
-def take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
-    """(name, samples, rate): cut to the speech, with MARGIN around."""
+def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
     first, last = speech_bounds(said, voices.RATE)
     yield job.name, voices.levelled(np.pad(said[first:last], round(MARGIN * voices.RATE)), speaking.PEAK), voices.RATE
 
 
-def timed_line(said: Voices, job: Job, speeds: tuple[float, float]) -> dict[str, Any]:
-    """Of the manifest, with the times of its words if these can be told."""
+def _line(said: Voices, job: Job, speeds: tuple[float, float]) -> dict[str, Any]:
     line = speaking.in_writing(job)
     wave, words = said.timed(job.text, job.voice, voices.speed_of(job, speeds))
     first, last = (sample / voices.RATE for sample in speech_bounds(wave, voices.RATE))
@@ -159,10 +163,22 @@ def spliced(lines: Sequence[dict[str, Any]], count: int, seed: int) -> Iterator[
             codes = of_voices[speaker].spoken(text, rng)
         if codes is not None and (kind != "answer" or text in closed or learnt(text)):
             job = Job(f"spliced-{made:05d}", kind, text, speaker, VOICES[speaker], int(rng.integers(2**31)))
-            line = speaking.in_writing(job)
-            line["messages"][1]["content"][1] = {"type": "audio", "speaker": speaker, "codes": codes}
-            yield line
+            yield line_of_codes(job, codes)
             made += 1
+
+
+def line_of_codes(job: Job, codes: list[int]) -> dict[str, Any]:
+    """Of a manifest: what was never recorded, in reply to writing."""
+    line = speaking.in_writing(job)
+    line["messages"][1]["content"][1] = {"type": "audio", "speaker": job.speaker, "codes": codes}
+    return line
+
+
+def read_timed(coded: Path) -> list[dict[str, Any]]:
+    """The lines of a coded manifest of `write`. Raises OmniError if none has the times of its words."""
+    lines = [json.loads(line) for line in coded.open()]
+    require(any("words" in line for line in lines), str(coded), "has no line with the times of its words")
+    return lines
 
 
 def learnt(text: str) -> bool:
@@ -178,8 +194,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
     check_out(arguments.out, str(arguments.out))
-    lines = [json.loads(line) for line in arguments.coded.open()]
-    require(any("words" in line for line in lines), str(arguments.coded), "has no line with the times of its words")
+    lines = read_timed(arguments.coded)
     with whole_file(arguments.out) as partial, partial.open("w") as file:
         for line in spliced(lines, arguments.count, arguments.seed):
             file.write(json_line(line))
