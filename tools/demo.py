@@ -61,14 +61,16 @@ def conversations() -> dict[str, tuple[list[dict[str, Any]], bool]]:
 def ask(omni: omni_jax.Omni, out: Path) -> dict[str, Any]:
     """Streams the spoken answers to QUESTIONS, in its voices in turn, to OUT/answer-N.wav."""
     started = time.perf_counter()
-    for each in QUESTIONS:
-        list(omni.stream(_question(*each), **GREEDY))  # compiles, for each kind of media and length of prompt
+    speakers = dict(zip(QUESTIONS, itertools.cycle(omni.speakers)))
+    for each, speaker in speakers.items():
+        # Compiles, for each kind of media, length of prompt and length of a voice's reference.
+        list(omni.stream(_question(*each), speaker=speaker, **GREEDY))
     print(f"  its programs compiled, or read from where they are kept, in {time.perf_counter() - started:.1f} s")
-    results, speakers = {}, itertools.cycle(omni.speakers)
-    for number, (sample, question) in enumerate(QUESTIONS, 1):
+    results = {}
+    for number, ((sample, question), speaker) in enumerate(speakers.items(), 1):
         title, path = f"{sample or 'no picture'}: {question}".strip(), out / f"answer-{number}.wav"
         print(f"  {title} ", end="")
-        told = stream(omni, _question(sample, question), path, speaker=next(speakers), **GREEDY)
+        told = stream(omni, _question(sample, question), path, speaker=speaker, **GREEDY)
         print(f" ({path}: {told['audio_seconds']:.1f} s, first sound after {1e3 * told['first_audio_seconds']:.0f} ms, "
               f"real-time factor {told['real_time_factor']:.2f})")
         results[title] = told
