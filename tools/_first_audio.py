@@ -34,13 +34,14 @@ def parts(model: Model, tokens: int) -> list[Part]:
     width = min(padded, PREFILL_CHUNK)
     chunks = padded // width
     slots = tuple(bucket(padded + n, SMALLEST_CACHE) for n in (options.max_new_tokens, FIRST_CODES + 1))
+    read = (width, width) if chunks == 1 else slots  # see generate.begin
     codes = SCHEDULE.codes_needed(0, model.config.token2wav_config.codes_per_block)
     calls = -(-codes // BLOCK)
     solved, sounded = SCHEDULE.solved(0), SCHEDULE.size(0)
     return [
         Part("small programs and host copies", SMALL_PROGRAMS + chunks),
-        Part(f"Thinker, {width} tokens of the prompt", chunks, lambda: _phases.prefill(model, slots[0], width, 1)),
-        Part(f"Talker, {width} tokens of the prompt", chunks, lambda: _speech_phases.hear(model, slots[1], width, 1)),
+        Part(f"Thinker, {width} tokens of the prompt", chunks, lambda: _phases.prefill(model, read[0], width, 1)),
+        Part(f"Talker, {width} tokens of the prompt", chunks, lambda: _speech_phases.hear(model, read[1], width, 1)),
         Part("first token", 1, lambda: _phases.first_token(model, slots[0], 1, Sampling())),
         Part("Talker, the voice", 1, lambda: _speech_phases.begin(model, slots[1], 1)),
         Part(f"lock-step, {BLOCK} turns, of {codes} codes", calls,

@@ -136,10 +136,12 @@ def begin(network: Network, batch: Batch, sampling: Sampling, limits: np.ndarray
     seen = steps.seen_tokens(batch.token_ids, batch.lengths, network.config.text_config.vocab_size)
     start = before.state.position if before else 0
     seen = seen | before.state.seen if before else seen
-    cache = _cache(network, batch, limit, before.cache if before else None)
+    used = int(before.cache.used) if before else 0
+    slots, read = slots_for(batch, limit, used), used + int(batch.lengths.max())
+    cache = _cache(network, batch, slots, before.cache if before else None)
     speech = speaking and _speech(network, batch, sampling, speaking, start, before)
-    read = int(cache.used) + int(batch.lengths.max())
     cache, last, position = prefill(network, batch, cache, start, speech=speech)
+    cache = steps.with_room(cache, slots)
     state = steps.first_token(network.graphdef, network.config, sampling.sampler, network.params, sampling.numbers,
                               last, position, seen, seeds, limits, np.array(network.ends, np.int32), cache.slots,
                               forced)
@@ -150,11 +152,13 @@ def begin(network: Network, batch: Batch, sampling: Sampling, limits: np.ndarray
     return Session(cache, state, sampling, limit, timings, read, position, speech)
 
 
-def _cache(network: Network, batch: Batch, limit: int, before: KVCache | None) -> KVCache:
-    """A cache for the prompt and `limit` tokens more: an empty one, or that of the turns before."""
-    slots = slots_for(batch, limit, int(before.used) if before else 0)
+def _cache(network: Network, batch: Batch, slots: int, before: KVCache | None) -> KVCache:
+    """A cache to read the prompt into: that of the turns before, or an empty one. A prompt that one step reads gets no
+    more slots than itself, for the step looks at them all; `steps.with_room` adds those of the reply."""
     if before is None:
-        return steps.empty_cache(network.graphdef, network.params, len(batch.lengths), slots)
+        width = batch.token_ids.shape[1]
+        return steps.empty_cache(network.graphdef, network.params, len(batch.lengths),
+                                 width if width <= PREFILL_CHUNK else slots)
     # Doubled, so that a long chat compiles for few lengths.
     return before if slots <= before.slots else steps.grow_cache(before, slots=power_of_two(slots))
 
@@ -164,8 +168,9 @@ def _speech(network: Network, batch: Batch, sampling: Sampling, speaking: Speaki
     used = int(before.speech.cache.used) if before else 0
     room = speaking.talker.config.max_position_embeddings - used - batch.lengths - 2
     limit = min(speaking.limit, int(room.max()), FIRST_CODES) + 1  # and the voice's first token
-    cache = _cache(speaking.talker, batch, limit, before.speech.cache if before else None)
-    return prepare(network, speaking, batch, sampling, cache, start, room)
+    slots = slots_for(batch, limit, used)
+    cache = _cache(speaking.talker, batch, slots, before.speech.cache if before else None)
+    return prepare(network, speaking, batch, sampling, cache, slots, start, room)
 
 
 @on_mesh

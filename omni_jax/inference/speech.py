@@ -28,12 +28,14 @@ class Speaking:
 
 @dataclasses.dataclass
 class Speech:
-    """What speaking adds to a Session. `positions` int32 [B, 2] and `resume` [B]: see lockstep.begin."""
+    """What speaking adds to a Session. `slots`: of the cache, once it holds the prompt; `positions` int32 [B, 2] and
+    `resume` [B]: see lockstep.begin."""
 
     talker: Network
     plan: lockstep.Plan
     settings: lockstep.Settings
     cache: KVCache
+    slots: int
     voice: jax.Array
     positions: np.ndarray
     resume: np.ndarray
@@ -48,7 +50,8 @@ class Speech:
 
     def start(self, used: int, done: jax.Array, seeds: np.ndarray) -> None:
         """After the prompt, which ends at slot `used`; done bool [B]: replies of one token, which are not spoken."""
-        cache, self.first_slot = self.cache._replace(used=np.int32(used)), used + 1
+        cache = steps.with_room(self.cache, self.slots)._replace(used=np.int32(used))
+        self.first_slot = used + 1
         self.cache, self.state = lockstep.begin(self.talker.graphdef, self.talker.config, self.talker.params, cache,
                                                 self.voice, self.positions, self.resume, done, self.limits, seeds,
                                                 bucket(int(self.limits.max())))
@@ -60,9 +63,10 @@ class Speech:
             self.cache = steps.grow_cache(self.cache, slots=power_of_two(needed))
 
 
-def prepare(thinker: Network, speaking: Speaking, batch: Batch, text: Sampling, cache: KVCache, start: Any,
-            room: np.ndarray) -> Speech:
-    """The Talker before the prompt. `start`: the first rotary id; `room` int32 [B]: what the context leaves."""
+def prepare(thinker: Network, speaking: Speaking, batch: Batch, text: Sampling, cache: KVCache, slots: int,
+            start: Any, room: np.ndarray) -> Speech:
+    """The Talker before the prompt. `slots`: of the cache, for the prompt and the first codes; `start`: the first
+    rotary id; `room` int32 [B]: what the context leaves."""
     talker, config = speaking.talker, speaking.talker.config
     plan = lockstep.Plan(thinker.graphdef, talker.graphdef, thinker.config, config, text.sampler,
                          speaking.sampling.sampler)
@@ -71,7 +75,7 @@ def prepare(thinker: Network, speaking: Speaking, batch: Batch, text: Sampling, 
                                  np.array(talker.ends, np.int32), speaking.never, end, pad)
     positions, resume = _positions(thinker, batch, speaking.first_tokens, start)
     limits = np.minimum(speaking.limit, room).astype(np.int32)
-    return Speech(talker, plan, settings, cache, voice, positions, resume, limits)
+    return Speech(talker, plan, settings, cache, slots, voice, positions, resume, limits)
 
 
 def _positions(thinker: Network, batch: Batch, first_tokens: np.ndarray, start: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,11 @@ grow_cache = jax.jit(kv_cache.grow, static_argnames="slots")
 forget = jax.jit(kv_cache.forget, donate_argnames="cache")
 
 
+def with_room(cache: KVCache, slots: int) -> KVCache:
+    """The same cache with at least so many slots."""
+    return cache if slots <= cache.slots else grow_cache(cache, slots=slots)
+
+
 @functools.partial(jax.jit, static_argnames="width")
 def take(embeddings, positions, lengths, offset, width: int):
     """The chunk of `width` tokens from `offset`: embeddings [B, width, D], ids [3, B, width], valid [B, width]."""

@@ -12,6 +12,7 @@ import pytest
 import omni_jax
 from omni_jax import OmniError
 from omni_jax.data.batch import collate
+from omni_jax.data.buckets import token_bucket
 from omni_jax.inference import generate, steps
 from omni_jax.inference.networks import abstract_networks
 from omni_jax.inference.sampling import Sampling
@@ -129,6 +130,13 @@ def test_long_prompts_take_several_chunks(omni):
     whole = omni.prompt_logits(prompt)
     np.testing.assert_allclose(whole[:300], omni.prompt_logits(
         dataclasses.replace(prompt, token_ids=prompt.token_ids[:300])), atol=2e-5)
+
+
+def test_a_short_prompt_is_read_without_the_slots_of_its_reply(omni, monkeypatch):
+    prompt, read, prefill = ask({"type": "text", "text": "Hello."}), [], steps.prefill
+    monkeypatch.setattr(steps, "prefill", lambda *args: read.append(args[2].slots) or prefill(*args))
+    assert omni.generate(prompt, max_new_tokens=900).token_ids
+    assert read == [token_bucket(len(omni.prompt(prompt).token_ids))]
 
 
 def test_no_position_sees_what_follows(omni):
