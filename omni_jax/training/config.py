@@ -43,13 +43,27 @@ class MediaBudget:
 
 
 @dataclasses.dataclass(frozen=True)
+class SpecAugmentConfig:
+    """What is masked in the mel of each sound that is learnt from. bands: how many bands of mel bins, each of up to
+    `band` bins; spans: how many stretches of time a second, on average, each of up to `span` frames of 10 ms."""
+
+    bands: int = 0
+    band: int = 0
+    spans: float = 0.0
+    span: int = 0
+
+    def __post_init__(self):
+        require(min(dataclasses.astuple(self)) >= 0, "data", "spec_augment's numbers must not be below 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where examples come from and how they become batches.
 
     length: tokens of a row. pack: several conversations in a row, each seeing itself alone; else one a row, padded to
     the smallest of `lengths` (or to `length`). window: conversations that are packed together. workers: processes that
     decode media (0: the training process does). speech_length: steps of a row of the Talker. max_broken: share
-    of the examples that may be skipped as broken.
+    of the examples that may be skipped as broken. spec_augment: of the sounds of training, not of held-out ones.
     """
 
     train: tuple[Source, ...]
@@ -63,6 +77,7 @@ class DataConfig:
     speech_length: int = 4096
     use_audio_in_video: bool = False
     max_broken: float = 0.01
+    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from omni_jax.data.processor import Processor
 from omni_jax.errors import OmniError, require
-from omni_jax.training.config import DataConfig, TrainConfig
+from omni_jax.training.config import DataConfig, SpecAugmentConfig, TrainConfig
 from omni_jax.training.forms import Form, form_of
 from omni_jax.training.manifests import Line, Manifest
 from omni_jax.training.objectives import find
@@ -75,7 +75,8 @@ def held_out_batches(config: TrainConfig, processor: Processor, shard: tuple[int
     shards, which must take equally many, it is always that many: those after the end hold nothing to learn."""
     index, count = shard
     _check(config, count)
-    config = dataclasses.replace(config, speech=dataclasses.replace(config.speech, masked=0.0))
+    config = dataclasses.replace(config, speech=dataclasses.replace(config.speech, masked=0.0),
+                                 data=dataclasses.replace(config.data, spec_augment=SpecAugmentConfig()))
     manifests = [Manifest(source) for source in config.data.held_out]
     if not manifests:
         return iter(())

@@ -19,6 +19,7 @@ from omni_jax.training.clips import Clips
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.manifests import Line
 from omni_jax.training.packing import PER_ROW, Read, budget, cost, to_batch
+from omni_jax.training.spec_augment import spec_augment
 from omni_jax.training.utterances import Utterance, masked, talker_rows, utterances
 from omni_jax.weights import find_speakers
 from omni_jax.weights.speakers import Speaker
@@ -51,6 +52,7 @@ class Texts:
     def read(self, line: Line, rng: np.random.Generator) -> Read:
         data = self.run.data
         example = self.processor.example(line.conversation(), data.use_audio_in_video, length=data.length)
+        example = spec_augment(example, data.spec_augment, rng)
         taken = cost(example.prompt, self.processor.config, data)
         return Read(example, taken, len(example.learn), int(example.learn.sum()))
 
