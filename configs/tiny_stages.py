@@ -28,7 +28,7 @@ SAID = {"replying/codes_": 0.9, "speaking/codes_": 0.1}
 READ = {"splicing/spliced_": 0.65, "splicing/codes_": 0.25, "replying/codes_": 0.1}
 REPLIED = {"replying/codes_shown_": 0.4, "replying/codes_": 0.2, "splicing/codes_": 0.15, "splicing/spliced_": 0.25}
 KNOWN = {"replying/codes_known_": 1.0}
-SPELT = {"replying/codes_known_": 0.4, "lexicon/spelt_": 0.6}
+FROM_LEXICON = {"replying/codes_known_": 0.4, "lexicon/spelt_": 0.6}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 LISTENING_MEDIA = MediaBudget(audio_blocks=64)

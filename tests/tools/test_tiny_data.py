@@ -301,7 +301,7 @@ def test_lines_of_replying(tmp_path, monkeypatch):
     monkeypatch.setattr(replying, "OFTEN", 2)  # so that of 1, 2 and 6 askers there are 1, 2 and 4 replies with a take
     written = replying.write(tmp_path / "replying", Hum(), replying.Counts(3, 3, 2), 0, workers=1)
     takes = {"train": 2 * (3 * 2 + 3) * 4, "shown_train": 2 * 2 * (1 + 2 + 1)}
-    assert written == {**takes, "held_out": 3 * 4, "shown_held_out": 0, "known_train": 2 * (3 + 1 + 2 + 1)}
+    assert written == {**takes, "held_out": 3 * 4, "shown_held_out": 0, "known_train": 2 * (3 * 3 + 1 + 2 + 1)}
     assert "<word> = before | down | up;" in (tmp_path / "replying/words.jsgf").read_text()
     contexts = defaultdict(list)
     for part in ("train", "shown_train"):
@@ -314,7 +314,7 @@ def test_lines_of_replying(tmp_path, monkeypatch):
     known = [json.loads(line)["messages"] for line in (tmp_path / "replying/known_train.jsonl").open()]
     assert {said["content"][1]["audio"] for _, said in known} == {
         f"sounds/fixed-{number:03d}-{speaker}-0.flac" for number in range(3) for speaker in speaking.VOICES}
-    assert sum(isinstance(asked["content"], str) for asked, _ in known) == 2 * 3
+    assert sum(isinstance(asked["content"], str) for asked, _ in known) == 2 * 3 * 3
     assert contexts["shown_train", "Up."] == 4 * [[{"type": "image", "image": "../seeing/pictures/a.jpg"},
                                                    {"type": "text", "text": "Where is it?"}]]
     clip = {"type": "video", "video": "../watching/videos/a.mp4", "fps": 4}

@@ -36,6 +36,7 @@ OTHERS = ("I see no picture.", hearing.SILENCE, "Before.", "After.", "Up.", "Dow
 SHOWN = ("seeing", "watching", "hearing", "asking")  # parts whose lines are replied to
 MOST, OFTEN = 8, 100  # replies with one take at most, and how many askers each of these stands for
 KNOWN, KNOWN_OFTEN = (6, 24), 40  # the same of what is to be known by heart, but for the fewest and most, if there are
+IN_WRITING = 3  # ways in writing in which that is asked for as well
 BEND = 0.03  # by which a take is higher and faster, or lower and slower
 
 
@@ -161,7 +162,8 @@ def _lines(job: Job, takes: int, find: Callable[[str], Sequence[Any]]) -> Iterat
 
 def _known(job: Job, asked: Sequence[Any]) -> Iterator[dict[str, Any]]:
     """The first take, in reply to writing and to some of what asks for it."""
-    rng, (fewest, most) = np.random.default_rng([job.seed, 2]), KNOWN
+    rng, (fewest, most), written = np.random.default_rng([job.seed, 2]), KNOWN, _in_writing(job.text)
     some = rng.permutation(len(asked))[:min(fewest + len(asked) // KNOWN_OFTEN, most)]
-    for number, content in enumerate([pick(rng, _in_writing(job.text)), *(asked[i] for i in some)]):
+    writing = rng.permutation(len(written))[:IN_WRITING]
+    for number, content in enumerate([*(written[i] for i in writing), *(asked[i] for i in some)]):
         yield {**speaking.line(hearing.take_name(job, 0), job, content), "id": f"{job.name}-known-{number}"}
