@@ -9,7 +9,7 @@ rightly and then loses its place: whisper-base hears 87 % of their words wrong (
 """
 
 from configs.speech_stages import voices
-from configs.tiny_stages import SAID_MEDIA, FROM_LEXICON, sources, speaking
+from configs.tiny_stages import FROM_LEXICON, SAID_MEDIA, sources, speaking
 
 config = voices(speaking("known_model", FROM_LEXICON, batch_size=4, steps=1450, **{
     "data.held_out": sources({"lexicon/spelt_": 1.0}, "held_out"), "data.length": 640, "data.speech_length": 768,

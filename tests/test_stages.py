@@ -1,5 +1,6 @@
 """Every configuration of a stage fits the checkpoint that it is for."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,12 @@ def test_a_stage_can_be_planned(path):
     _, learnt, frozen = plan_of(read(path), config, sharding.make_mesh("fsdp=2,model=2"))
     assert learnt and not learnt.keys() & frozen.keys()
     assert "--workdir" in path.read_text() and f"configs/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.py")), ids=lambda path: path.stem)
+def test_no_name_is_given_twice(path):
+    """The second would silently change what the first was for."""
+    targets = [target for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
+               for target in node.targets]
+    names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    assert len(names) == len(set(names))
