@@ -14,7 +14,7 @@ from omni_jax.training import recognisers
 from tools import demo
 from tools.smoke_speech import grammar
 from tools.speak import mel_differences
-from tools.tiny_data import texts
+from tools.tiny_data import replying
 
 SAMPLES = loading.ASSETS / "samples"
 MOST_BYTES = 40_000_000
@@ -77,14 +77,14 @@ def test_it_watches(tiny):
 
 @pytest.mark.parametrize("speaker", ["Heart", "Michael"])
 def test_a_spoken_question_is_answered_aloud(tiny, tmp_path, speaker):
-    """End to end: a recogniser that knows the numbers hears the right one in the answer, which ends by itself."""
+    """End to end: of all words that it may answer a recogniser hears the right one in what it says, which ends."""
     pytest.importorskip("pocketsphinx")
-    numbers = tmp_path / "numbers.jsgf"
-    numbers.write_text(grammar("numbers", texts.NUMBERS))
+    words = tmp_path / "words.jsgf"
+    words.write_text(grammar("words", replying.single_words(), several=False))
     reply = tiny.generate(heard(), speaker=speaker, max_new_tokens=24, talker_max_new_tokens=MOST_CODES,
                           talker_temperature=0)
     assert reply.text == "Twelve." and 10 < len(reply.codes) < MOST_CODES
-    assert recognisers.find(f"pocketsphinx:{numbers}")(reply.waveform, 24_000).text == "twelve"
+    assert recognisers.find(f"pocketsphinx:{words}")(reply.waveform, 24_000).text == "twelve"
     assert 0.05 < np.abs(reply.waveform).max() < 1
 
 
