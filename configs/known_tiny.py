@@ -13,10 +13,7 @@ could be understood before either, whisper-base hears more words wrong than ther
 """
 
 from configs.speech_stages import voices
-from configs.tiny_stages import KNOWN, SAID_MEDIA, speaking
+from configs.tiny_stages import KNOWN, replying
 
-config = voices(speaking("attune_model", KNOWN, batch_size=4, steps=1050, **{
-    "data.held_out": (), "data.length": 640, "data.speech_length": 768, "data.media": SAID_MEDIA,
-    "data.use_audio_in_video": True, "speech.masked": 0.1, "optimizer.warmup_steps": 20,
-    "optimizer.muon": ("talker/*",), "optimizer.muon_rate": 2.0, "optimizer.weight_decay": 0.05, "average": 0.99}),
-                rate=1.2e-3)
+config = voices(replying("attune_model", KNOWN, steps=1050, **{
+    "data.held_out": (), "speech.masked": 0.1, "optimizer.weight_decay": 0.05}), rate=1.2e-3)

@@ -9,10 +9,8 @@ rightly and then loses its place: whisper-base hears 87 % of their words wrong (
 """
 
 from configs.speech_stages import voices
-from configs.tiny_stages import FROM_LEXICON, SAID_MEDIA, sources, speaking
+from configs.tiny_stages import FROM_LEXICON, replying, sources
 
-config = voices(speaking("known_model", FROM_LEXICON, batch_size=4, steps=1450, **{
-    "data.held_out": sources({"lexicon/spelt_": 1.0}, "held_out"), "data.length": 640, "data.speech_length": 768,
-    "data.media": SAID_MEDIA, "data.use_audio_in_video": True, "speech.masked": 0.1, "optimizer.warmup_steps": 20,
-    "optimizer.muon": ("talker/*",), "optimizer.muon_rate": 2.0, "optimizer.weight_decay": 0.05, "average": 0.99}),
-                rate=1.5e-3)
+config = voices(replying("known_model", FROM_LEXICON, steps=1450, **{
+    "data.held_out": sources({"lexicon/spelt_": 1.0}, "held_out"), "speech.masked": 0.1,
+    "optimizer.weight_decay": 0.05}), rate=1.5e-3)

@@ -67,3 +67,11 @@ def speaking(model: str, shares: Mapping[str, float], **fields) -> TrainConfig:
         "speech.mel": MelConfig(floor=1e-3), "speech.clip": 8, "speech.reference": 8, "speech.revive": 0.1,
         "speech.encoder_width": 128, "speech.encoder_layers": 4})
     return with_fields(start, fields)
+
+
+def replying(model: str, shares: Mapping[str, float], **fields) -> TrainConfig:
+    """A run of the Talker, as `speaking`, on replies to what it reads, hears and sees."""
+    return speaking(model, shares, **{
+        "batch_size": 4, "data.length": 640, "data.speech_length": 768, "data.media": SAID_MEDIA,
+        "data.use_audio_in_video": True, "optimizer.warmup_steps": 20, "optimizer.muon": ("talker/*",),
+        "optimizer.muon_rate": 2.0, "average": 0.99, **fields})

@@ -9,10 +9,7 @@ nats, held-out 3.8); and 780 as here when it had learnt answer_tiny.py. 85 minut
 """
 
 from configs.speech_stages import voices
-from configs.tiny_stages import REPLIED, SAID, SAID_MEDIA, sources, speaking
+from configs.tiny_stages import REPLIED, SAID, replying, sources
 
-config = voices(speaking("read_model", REPLIED, batch_size=4, steps=3150, **{
-    "data.held_out": sources(SAID, "held_out"), "data.length": 640, "data.speech_length": 768,
-    "data.media": SAID_MEDIA, "data.use_audio_in_video": True, "speech.masked": 0.15, "optimizer.warmup_steps": 20,
-    "optimizer.weight_decay": 0.1, "optimizer.muon": ("talker/*",), "optimizer.muon_rate": 2.0, "average": 0.99}),
-                rate=1.5e-3)
+config = voices(replying("read_model", REPLIED, steps=3150, **{
+    "data.held_out": sources(SAID, "held_out"), "speech.masked": 0.15, "optimizer.weight_decay": 0.1}), rate=1.5e-3)
