@@ -17,7 +17,6 @@ from omni_jax.inference.omni import Omni
 
 POSITIONS = 256  # whose logits, float32 [POSITIONS, V], are held at a time
 FEWEST = 16
-END = "<|im_end|>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Answered:
 def answered(omni: Omni, prompt: Prompt, reply: str) -> Answered:
     """With the tokens that the model would draw for `reply`: those of the reply by itself. Raises OmniError if the
     context has no room for it."""
-    tokenizer = omni.processor.tokenizer
-    tokens = np.array([*tokenizer.encode(reply), tokenizer.token_id(END)], np.int32)
+    tokens = np.array(omni.reply_ids(reply), np.int32)
     check_context(prompt, omni.config, max_new_tokens=len(tokens))
     return Answered(prompt, tokens)
 

@@ -34,6 +34,7 @@ from omni_jax.weights import Speaker
 from omni_jax.weights.files import progress_bar
 
 Conversation = Sequence[dict[str, Any]]
+END = "<|im_end|>"  # of a turn
 
 
 class Omni:
@@ -101,6 +102,12 @@ class Omni:
                fps_for_positions: str = "true") -> Prompt:
         """The conversation as tokens and features. Raises OmniError if it leaves no room for a reply."""
         return self.processor.prompt(conversation, use_audio_in_video, fps_for_positions, max_new_tokens=1)
+
+    def reply_ids(self, text: str) -> list[int]:
+        """The tokens of a reply of this text, its end mark included. Given as `reply_ids` (a list for each row), they
+        are what is said: the Talker speaks them as any reply."""
+        tokenizer = self.processor.tokenizer
+        return [*tokenizer.encode(text), tokenizer.token_id(END)]
 
     def prompt_logits(self, prompt: Prompt, last: int | None = None) -> np.ndarray:
         """float32 [T, V] of a prepared prompt; see `thinker_logits`."""

@@ -27,8 +27,8 @@ class Options:
     row; None: Chelsie, or the first. talker_*: how codes are drawn (talker_temperature 0: greedy), and how many at
     most. solve: "block", which streams, or "whole", the reference's solve of the whole clip, whose sound comes at the
     end. solver_steps: of Token2Wav's solver, four evaluations each; fewer than the reference's 9 are faster.
-    reply_ids: the tokens of each row's reply, with its end mark, which the Thinker then says instead of its own (so the
-    Talker speaks a given text); max_new_tokens and sampling settings of the text then count for nothing.
+    reply_ids: the tokens of each row's reply (see `Omni.reply_ids`), which the Thinker then says instead of its own (so
+    the Talker speaks a given text); max_new_tokens and sampling settings of the text then count for nothing.
     """
 
     use_audio_in_video: bool = False

@@ -68,6 +68,7 @@ def test_references_are_said(run, talking, tmp_path):
     told = run(*words)
     done, tokenizer = rows(tmp_path / "out.jsonl"), talking.processor.tokenizer
     end = tokenizer.token_id("<|im_end|>")
+    assert talking.reply_ids("Hi, two") == [*tokenizer.encode("Hi, two"), end]
     expected = talking.generate(
         [each["messages"][:1] for each in LINES], speaker=["Ethan", None], seed=SEEDS, talker_max_new_tokens=12,
         reply_ids=[[*tokenizer.encode(text), end] for text in ("Hi, two", "Hi")])
