@@ -146,8 +146,8 @@ out/smoke/model: | .venv/run
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes, without the encoders of training.
 TINY := contrast language see frames hear perceive listen watch answer codec vocoder recode \
-	flow talker read voices attune known
-tiny: out/tiny/known_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+	flow talker read voices attune known polish lexicon converse
+tiny: out/tiny/converse_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed out/tiny/packed_codec
 	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --encoders out/tiny/packed_codec
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
@@ -199,13 +199,16 @@ out/tiny/talker_model: | out/tiny/flow_model
 out/tiny/read_model: | out/tiny/talker_model out/tiny/data/splicing/spliced_train.jsonl
 out/tiny/voices_model: | out/tiny/read_model out/tiny/data/replying/codes_shown_train.jsonl
 
-# Better codes of what it answers, which the Talker then learns by heart.
-out/tiny/attune_model: | out/tiny/voices_model out/tiny/data/lexicon
+# Better codes of what it answers, which the Talker then learns by heart, and those of single words, put together.
+out/tiny/attune_model: | out/tiny/voices_model
 out/tiny/known_model: | out/tiny/data/replying/codes_known_train.jsonl
+out/tiny/polish_model: | out/tiny/known_model $(foreach part,train held_out,out/tiny/data/lexicon/joined_$(part).jsonl)
+out/tiny/lexicon_model: | out/tiny/polish_model out/tiny/data/replying/codes_typed_train.jsonl \
+	$(foreach part,train held_out,out/tiny/data/lexicon/spelt_$(part).jsonl)
+out/tiny/converse_model: | out/tiny/lexicon_model
 
-# Trials, not in what is shipped: each file says what came of it.
+# A trial, not in what is shipped: its file says what came of it.
 out/tiny/heed_model: | out/tiny/answered_model
-out/tiny/lexicon_model: | out/tiny/known_model $(foreach part,train held_out,out/tiny/data/lexicon/spelt_$(part).jsonl)
 
 out/tiny/own_model: | out/tiny/recode_model
 	rm -rf $@.partial
@@ -229,10 +232,23 @@ $(eval $(call coded,lexicon,,$(ATTUNED)))
 out/tiny/data/splicing/spliced_%.jsonl: | out/tiny/data/splicing/codes_%.jsonl
 	$(BIN)/python -m tools.tiny_data.splicing $| $@
 
-out/tiny/data/lexicon/spelt_train.jsonl: | out/tiny/data/lexicon/codes_train.jsonl
-	$(BIN)/python -m tools.tiny_data.lexicon $| $@
-out/tiny/data/lexicon/spelt_held_out.jsonl: | out/tiny/data/lexicon/codes_train.jsonl
-	$(BIN)/python -m tools.tiny_data.lexicon $| $@ --held-out --count 400
+# Of the answers, those to questions in writing alone.
+out/tiny/data/replying/codes_typed_train.jsonl: | out/tiny/data/replying/codes_known_train.jsonl
+	grep '"messages": \[{"role": "user", "content": "' $| > $@.partial
+	mv $@.partial $@
+
+# Sentences put together from words; some with their sound.
+spell = $(BIN)/python -m tools.tiny_data.lexicon out/tiny/data/lexicon/codes_train.jsonl
+$(foreach name,spelt joined,$(foreach part,train held_out,out/tiny/data/lexicon/$(name)_$(part).jsonl)): \
+	| out/tiny/data/lexicon/codes_train.jsonl
+out/tiny/data/lexicon/spelt_train.jsonl:
+	$(spell) $@
+out/tiny/data/lexicon/spelt_held_out.jsonl:
+	$(spell) $@ --held-out --count 400
+out/tiny/data/lexicon/joined_train.jsonl:
+	$(spell) $@ --count 2000 --sounds out/tiny/data/lexicon/joined_train --seed 1
+out/tiny/data/lexicon/joined_held_out.jsonl:
+	$(spell) $@ --held-out --count 64 --sounds out/tiny/data/lexicon/joined_held_out --seed 1
 
 # What comes with the package, to train on from: with the codec encoder that lies beside it there, and without, as that
 # encoder was learnt. It reads what these weights say, and goes on with recordings.

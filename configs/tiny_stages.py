@@ -28,9 +28,11 @@ CODED = {"replying/codes_": 0.5, "splicing/codes_": 0.35, "speaking/codes_": 0.1
 SAID = {"replying/codes_": 0.9, "speaking/codes_": 0.1}
 READ = {"splicing/spliced_": 0.65, "splicing/codes_": 0.25, "replying/codes_": 0.1}
 REPLIED = {"replying/codes_shown_": 0.4, "replying/codes_": 0.2, "splicing/codes_": 0.15, "splicing/spliced_": 0.25}
-ATTUNED = {"replying/": 0.85, "lexicon/": 0.15}
+ATTUNED = {"replying/": 0.85, "speaking/": 0.15}
 KNOWN = {"replying/codes_known_": 1.0}
-FROM_LEXICON = {"replying/codes_known_": 0.4, "lexicon/spelt_": 0.6}
+POLISHED = {"replying/codes_known_": 0.5, "lexicon/joined_": 0.5}
+CONVERSED = {"replying/codes_known_": 0.76, "lexicon/spelt_": 0.24}
+SPOKEN = {"lexicon/spelt_": 0.8, "replying/codes_typed_": 0.2}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 LISTENING_MEDIA = MediaBudget(audio_blocks=64)

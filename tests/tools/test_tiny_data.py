@@ -432,47 +432,66 @@ def test_spliced_texts_are_learnt_ones(tmp_path):
     assert not (tmp_path / "more.jsonl").exists()
 
 
-def test_a_lexicon_has_every_word(tmp_path, monkeypatch):
-    """Of the sentences, of what it hears and of what it answers; no sentence is held out."""
-    said = [job.text for job in lexicon.plan(0)]
-    assert said[::2] == said[1::2] and not any(map(texts.is_held_out, said[:2 * lexicon.SENTENCES]))
-    words = {word for text in said for word in lexicon.bare(text)}
-    rng = np.random.default_rng(5)
-    source = sentences.Sentences(rng)
-    wanted = [*(source.draw() for _ in range(300)), *(texts.sentence(rng) for _ in range(300)), *replying.answers()]
-    assert {word for text in wanted for word in lexicon.bare(text)} <= words
-    monkeypatch.setattr(lexicon, "plan", lambda seed: (job for job in speaking.plan("train", 4, seed)))
-    assert lexicon.write(tmp_path / "lexicon", Hum(), 0, workers=1) == {"train": 4, "timed": 4}
+def test_a_lexicon_has_every_word_by_itself(tmp_path, monkeypatch):
+    """Of its sentences, by both voices, in whole codes with silence around."""
+    jobs = list(lexicon.plan())
+    for voice in speaking.VOICES.values():
+        said = [lexicon.bare(job.text) for job in jobs if job.voice == voice]
+        assert all(len(words) == 1 for words in said)
+        assert sorted(words[0] for words in said) == sorted(sentences.vocabulary())
+    monkeypatch.setattr(lexicon, "plan", lambda: iter(jobs[:3]))
+    assert lexicon.write(tmp_path / "lexicon", Hum(), workers=1) == {"train": 3}
+    line = json.loads((tmp_path / "lexicon" / "train.jsonl").read_text().splitlines()[0])
+    text, sound = line["messages"][1]["content"]
+    wave, rate = soundfile.read(tmp_path / "lexicon" / sound["audio"])
+    around = lexicon.AROUND * lexicon.SAMPLES
+    assert (text["text"], rate, len(wave) % lexicon.SAMPLES) == ("A.", 24_000, 0)
+    assert not wave[:around].any() and not wave[-around:].any() and wave[around:-around].any()
 
 
-def test_a_word_is_always_said_in_one_way():
-    """As long as it is in the middle of a sentence, if it ever stands there; silence is around the whole."""
-    at = lambda *sizes: np.cumsum([2, *sizes]) / splicing.CODES_PER_SECOND
-    of = lambda text, codes, *sizes: {"words": list(zip(text.split(), at(*sizes)[:-1], at(*sizes)[1:], strict=True)),
-                                      "messages": [{}, {"content": [{}, {"codes": codes}]}]}
-    lines = [of("Red cats sleep.", [0, 0, 10, 11, 20, 21, 30, 31, 32, 9], 2, 2, 3),
-             of("The red box.", [0, 0, 40, 41, 12, 50, 51, 9], 2, 1, 2),
-             of("A red, red sun.", [0, 0, 60, 13, 14, 15, 16, 17, 18, 70, 9], 1, 3, 3, 1)]
-    spoken = lexicon.Lexicon(lines).spoken
-    assert spoken("Cats sleep, red.") == [0, 0, 20, 21, 30, 31, 32, 13, 14, 15, 9]
-    assert spoken("Cats bark.") is None
+@pytest.fixture
+def coded(tmp_path):
+    """Words of the lexicon with codes: silence is 0, a word its number, twice."""
+    (tmp_path / "sounds").mkdir()
+    around = [0] * lexicon.AROUND
+    with (tmp_path / "coded.jsonl").open("w") as file:
+        for job in lexicon.plan():
+            line = splicing.line_of_codes(job, [*around, job.seed + 1, job.seed + 1, *around])
+            line["messages"][1]["content"][1]["audio"] = "sounds/a.flac"
+            file.write(json.dumps(line) + "\n")
+    soundfile.write(tmp_path / "sounds" / "a.flac", np.arange(10 * lexicon.SAMPLES) / 10_000, 24_000)
+    return tmp_path / "coded.jsonl"
 
 
-def test_spelt_texts_are_put_together_from_the_lexicon(tmp_path):
+def test_a_word_is_always_said_in_one_way(coded):
+    """Silence is around the whole, and a little between words; the recordings are joined as the codes are."""
+    heart, number = lexicon.read(coded)["Heart"], sorted(sentences.vocabulary()).index
+    cats, sleep = number("cats") + 1, number("sleep") + 1
+    said = [0, 0, 0, 0, cats, cats, 0, 0, sleep, sleep, 0, 0, cats, cats, 0, 0, 0, 0]
+    assert heart.codes("Cats sleep, cats.") == said
+    sound, size = heart.sound("Cats sleep.") * 10_000 / lexicon.SAMPLES, lexicon.SAMPLES
+    np.testing.assert_allclose(sound[::size], [0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7, 8, 9], atol=0.01)
+
+
+def test_spelt_texts_are_put_together_from_the_lexicon(coded, tmp_path):
     """Neither held-out sentences nor what is known by heart; or, if these are asked for, held-out ones alone."""
-    words = sorted({word for job in lexicon.plan(0) for word in lexicon.bare(job.text)})
-    lines = [{"words": [[word, 0.02 * i, 0.02 * (i + 1)] for i, word in enumerate(words)], "messages": [
-        {}, {"content": [{}, {"speaker": speaker, "codes": list(range(len(words)))}]}]} for speaker in speaking.VOICES]
-    (tmp_path / "coded.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = sorted(sentences.vocabulary())
     for part in ("train", "held_out"):
         more = ["--held-out"] if part == "held_out" else []
-        lexicon.main([str(tmp_path / "coded.jsonl"), str(tmp_path / part), "--count", "40", *more])
+        lexicon.main([str(coded), str(tmp_path / part), "--count", "40", *more])
         for line in map(json.loads, (tmp_path / part).open()):
             text, sound = line["messages"][1]["content"]
-            assert [words[code] for code in sound["codes"]] == lexicon.bare(text["text"])
+            assert [words[code - 1] for code in sound["codes"] if code][::2] == lexicon.bare(text["text"])
             assert texts.is_held_out(text["text"]) == (part == "held_out")
-            assert text["text"] not in replying.answers()
-    (tmp_path / "coded.jsonl").write_text("{}\n")
-    with pytest.raises(OmniError, match="has no line with the times of its words"):
-        lexicon.main([str(tmp_path / "coded.jsonl"), str(tmp_path / "more.jsonl")])
+            assert text["text"] not in replying.answers() and "audio" not in sound
+    lexicon.main([str(coded), str(tmp_path / "joined"), "--count", "3", "--sounds", str(tmp_path / "waves")])
+    for line in map(json.loads, (tmp_path / "joined").open()):
+        sound = line["messages"][1]["content"][1]
+        assert soundfile.info(tmp_path / sound["audio"]).frames == lexicon.SAMPLES * len(sound["codes"])
+
+
+def test_a_lexicon_lacks_no_word(coded, tmp_path):
+    coded.write_text("".join(coded.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(OmniError, match="lacks 1 words of both voices"):
+        lexicon.main([str(coded), str(tmp_path / "more.jsonl")])
     assert not (tmp_path / "more.jsonl").exists()

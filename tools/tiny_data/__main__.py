@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
              "speaking": lambda out: speaking.write(out, said, speaking.Counts(), seed),
              "replying": lambda out: replying.write(out, said, replying.Counts(), seed),
              "splicing": lambda out: splicing.write(out, said, splicing.Counts(), seed),
-             "lexicon": lambda out: lexicon.write(out, said, seed)}
+             "lexicon": lambda out: lexicon.write(out, said)}
     counts = {name: write(arguments.out / name) for name, write in parts.items()
               if name in wanted and not (arguments.out / name).exists()}
     return {"out": str(arguments.out), **counts, "seconds": round(time.perf_counter() - started, 1)}

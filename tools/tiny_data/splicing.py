@@ -51,16 +51,10 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     if these can be told; returns how many lines, and how many have words. Raises OmniError."""
     jobs = [*speaking.plan(TRAIN, counts.speaking, seed), *replying.fixed(seed),
             *replying.drawn(TRAIN, counts.replying, seed)]
-    return write_jobs(out, said, jobs, speaking.SPEEDS, workers)
-
-
-def write_jobs(out: Path, said: Voices, jobs: Sequence[Job], speeds: tuple[float, float],
-               workers: int) -> dict[str, int]:
-    """`write` of any jobs."""
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        Studio(said, partial / "sounds", speeds, _take).record(jobs, out.name, workers)
-        lines = [_line(said, job, speeds) for job in jobs]
+        Studio(said, partial / "sounds", speaking.SPEEDS, _take).record(jobs, out.name, workers)
+        lines = [_line(said, job) for job in jobs]
         (partial / f"{TRAIN}.jsonl").write_text("".join(map(json_line, lines)))
     return {TRAIN: len(lines), "timed": sum("words" in line for line in lines)}
 
@@ -70,9 +64,9 @@ def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tupl
     yield job.name, voices.levelled(np.pad(said[first:last], round(MARGIN * voices.RATE)), speaking.PEAK), voices.RATE
 
 
-def _line(said: Voices, job: Job, speeds: tuple[float, float]) -> dict[str, Any]:
+def _line(said: Voices, job: Job) -> dict[str, Any]:
     line = speaking.in_writing(job)
-    wave, words = said.timed(job.text, job.voice, voices.speed_of(job, speeds))
+    wave, words = said.timed(job.text, job.voice, voices.speed_of(job, speaking.SPEEDS))
     first, last = (sample / voices.RATE for sample in speech_bounds(wave, voices.RATE))
     # The silence around the speech counts with its first and last words.
     times = [[word, round(max(start, first) - first + MARGIN, 3), round(min(end, last) - first + MARGIN, 3)]
@@ -174,13 +168,6 @@ def line_of_codes(job: Job, codes: list[int]) -> dict[str, Any]:
     return line
 
 
-def read_timed(coded: Path) -> list[dict[str, Any]]:
-    """The lines of a coded manifest of `write`. Raises OmniError if none has the times of its words."""
-    lines = [json.loads(line) for line in coded.open()]
-    require(any("words" in line for line in lines), str(coded), "has no line with the times of its words")
-    return lines
-
-
 def learnt(text: str) -> bool:
     """Whether it may be trained on."""
     return not texts.is_held_out(text)
@@ -194,7 +181,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
     check_out(arguments.out, str(arguments.out))
-    lines = read_timed(arguments.coded)
+    lines = [json.loads(line) for line in arguments.coded.open()]
+    require(any("words" in line for line in lines), str(arguments.coded), "has no line with the times of its words")
     with whole_file(arguments.out) as partial, partial.open("w") as file:
         for line in spliced(lines, arguments.count, arguments.seed):
             file.write(json_line(line))
