@@ -3,9 +3,10 @@
     python -m tools.demo --out out
 
 omni-tiny, the small trained model that comes with the package, is asked aloud, about drawings and about a video with
-its sound, and its answers are in OUT/answer-1.wav and on. Writes also OUT/positions.png (TMRoPE's three rows over the
-video with its sound) and OUT/frames.png (what the vision tower saw of it). Of a checkpoint that is given instead
-(--model) it prints what went in, how fast, and the text; if it speaks, OUT/reply.wav is its reply, streamed.
+its sound, and reads out a sentence that it has never said; what it says is in OUT/answer-1.wav and on. Writes also
+OUT/positions.png (TMRoPE's three rows over the video with its sound) and OUT/frames.png (what the vision tower saw of
+it). Of a checkpoint that is given instead (--model) it prints what went in, how fast, and the text; if it speaks,
+OUT/reply.wav is its reply, streamed.
 """
 
 import contextlib
@@ -36,10 +37,11 @@ MOVING = "moving.mp4"
 QUESTIONS = (("question.flac", ""), ("question.flac", "What is said?"), ("butterfly.jpg", "What do you see?"),
              ("drawing.jpg", "What colour is the taxi?"), (MOVING, "What moved?"),
              (MOVING, "Was the beep before or after it moved?"), ("", "What do you see?"))
+READ_OUT = "The elegant president copied the bus on Tuesday."  # the first that tools.tiny_data holds out
 KINDS = {".flac": "audio", ".jpg": "image", ".mp4": "video"}
 WATCHED = {"fps": 4, "resized_height": 112, "resized_width": 112}  # as the videos that omni-tiny learnt from
 # omni-tiny's codes are clearest when none is drawn, and four steps of the solver are as clear as the reference's nine.
-GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 200, "solver_steps": 4, "use_audio_in_video": True}
+GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 400, "solver_steps": 4, "use_audio_in_video": True}
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 
@@ -58,19 +60,27 @@ def conversations() -> dict[str, tuple[list[dict[str, Any]], bool]]:
     }
 
 
+def requests(omni: omni_jax.Omni) -> list[tuple[str, list[dict[str, Any]], dict[str, Any]]]:
+    """(title, conversation, options) of QUESTIONS and of READ_OUT, in its voices in turn."""
+    made = [(f"{sample or 'no picture'}: {question}".strip(), _question(sample, question), {})
+            for sample, question in QUESTIONS]
+    made.append(("read out:", _question("", f"Say: {READ_OUT}"), {"reply_ids": [omni.reply_ids(READ_OUT)]}))
+    return [(title, conversation, {**given, **GREEDY, "speaker": speaker})
+            for (title, conversation, given), speaker in zip(made, itertools.cycle(omni.speakers), strict=False)]
+
+
 def ask(omni: omni_jax.Omni, out: Path) -> dict[str, Any]:
-    """Streams the spoken answers to QUESTIONS, in its voices in turn, to OUT/answer-N.wav."""
-    started = time.perf_counter()
-    speakers = dict(zip(QUESTIONS, itertools.cycle(omni.speakers)))
-    for each, speaker in speakers.items():
+    """Streams what is said to the `requests` to OUT/answer-N.wav."""
+    started, asked = time.perf_counter(), requests(omni)
+    for _, conversation, options in asked:
         # Compiles, for each kind of media, length of prompt and length of a voice's reference.
-        list(omni.stream(_question(*each), speaker=speaker, **GREEDY))
+        list(omni.stream(conversation, **options))
     print(f"  its programs compiled, or read from where they are kept, in {time.perf_counter() - started:.1f} s")
     results = {}
-    for number, ((sample, question), speaker) in enumerate(speakers.items(), 1):
-        title, path = f"{sample or 'no picture'}: {question}".strip(), out / f"answer-{number}.wav"
+    for number, (title, conversation, options) in enumerate(asked, 1):
+        path = out / f"answer-{number}.wav"
         print(f"  {title} ", end="")
-        told = stream(omni, _question(sample, question), path, speaker=speaker, **GREEDY)
+        told = stream(omni, conversation, path, **options)
         print(f" ({path}: {told['audio_seconds']:.1f} s, first sound after {1e3 * told['first_audio_seconds']:.0f} ms, "
               f"real-time factor {told['real_time_factor']:.2f})")
         results[title] = told

@@ -14,7 +14,7 @@ from omni_jax.training import recognisers
 from tools import demo
 from tools.smoke_speech import grammar
 from tools.speak import mel_differences
-from tools.tiny_data import replying
+from tools.tiny_data import lexicon, replying, speaking
 
 SAMPLES = loading.ASSETS / "samples"
 MOST_BYTES = 40_000_000
@@ -86,6 +86,23 @@ def test_a_spoken_question_is_answered_aloud(tiny, tmp_path, speaker):
     assert reply.text == "Twelve." and 10 < len(reply.codes) < MOST_CODES
     assert recognisers.find(f"pocketsphinx:{words}")(reply.waveform, 24_000).text == "twelve"
     assert 0.05 < np.abs(reply.waveform).max() < 1
+
+
+@pytest.mark.parametrize("speaker", ["Heart", "Michael"])
+def test_it_reads_out(tiny, tmp_path, speaker):
+    """Of ten sentences that it has never said a recogniser hears those that it reads out."""
+    pytest.importorskip("pocketsphinx")
+    texts = [job.text for job in speaking.plan("held_out", 10, seed=0)]
+    spoken = [" ".join(lexicon.bare(text)) for text in texts]
+    (tmp_path / "sentences.jsgf").write_text(grammar("sentences", spoken, several=False))
+    conversations = [asked(f"Say: {text}") for text in texts[:3]]
+    replies = tiny.generate(conversations, speaker=speaker, reply_ids=list(map(tiny.reply_ids, texts[:3])),
+                            talker_max_new_tokens=500, talker_temperature=0)
+    assert [reply.text for reply in replies] == texts[:3] and all(len(reply.codes) < 500 for reply in replies)
+    recogniser = recognisers.find(f"pocketsphinx:{tmp_path / 'sentences.jsgf'}")
+    # It drops last words now and then; three tell which sentence it is.
+    heard = [recogniser(reply.waveform, 24_000).text for reply in replies]
+    assert all(whole.startswith(part) and len(part.split()) >= 3 for whole, part in zip(spoken, heard, strict=False))
 
 
 def test_its_codec_reads_speech(tiny, tmp_path):
