@@ -4,7 +4,7 @@
 
 Expect a held-out flow loss of 0.384 / 0.374 / 0.367 / 0.363 / 0.357 after 250 / 500 / 750 / 1,000 / 1,500 steps, on
 sentences put together that are not in training; 30 minutes on one core of two. Of what is put together so, whisper-base
-then hears 12 % of the words wrong (24 unseen sentences, four steps of the solver), and 6 % of the recordings' own.
+then hears 12 % of the words wrong (24 unseen sentences, four steps of the solver).
 """
 
 from configs.speech_stages import flow

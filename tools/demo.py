@@ -41,7 +41,7 @@ READ_OUT = "The elegant president copied the bus on Tuesday."  # the first that 
 KINDS = {".flac": "audio", ".jpg": "image", ".mp4": "video"}
 WATCHED = {"fps": 4, "resized_height": 112, "resized_width": 112}  # as the videos that omni-tiny learnt from
 # omni-tiny's codes are clearest when none is drawn, and four steps of the solver are as clear as the reference's nine.
-GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 400, "solver_steps": 4, "use_audio_in_video": True}
+GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 200, "solver_steps": 4, "use_audio_in_video": True}
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
 
@@ -64,8 +64,9 @@ def requests(omni: omni_jax.Omni) -> list[tuple[str, list[dict[str, Any]], dict[
     """(title, conversation, options) of QUESTIONS and of READ_OUT, in its voices in turn."""
     made = [(f"{sample or 'no picture'}: {question}".strip(), _question(sample, question), {})
             for sample, question in QUESTIONS]
-    made.append(("read out:", _question("", f"Say: {READ_OUT}"), {"reply_ids": [omni.reply_ids(READ_OUT)]}))
-    return [(title, conversation, {**given, **GREEDY, "speaker": speaker})
+    read_out = {"reply_ids": [omni.reply_ids(READ_OUT)], "talker_max_new_tokens": 400}  # answers are shorter
+    made.append(("read out:", _question("", f"Say: {READ_OUT}"), read_out))
+    return [(title, conversation, {**GREEDY, **given, "speaker": speaker})
             for (title, conversation, given), speaker in zip(made, itertools.cycle(omni.speakers), strict=False)]
 
 
