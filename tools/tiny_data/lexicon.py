@@ -28,12 +28,12 @@ from tools._cli import parser, run
 from tools._manifests import check_out, json_line
 from tools.tiny_data import replying, sentences, texts, voices
 from tools.tiny_data.examples import HELD_OUT, TRAIN, as_sentence, pick
-from tools.tiny_data.speaking import PEAK, VOICES, Job, in_writing
-from tools.tiny_data.splicing import line_of_codes
-from tools.tiny_data.voices import Studio, Voices
+from tools.tiny_data.speaking import PEAK, VOICES, Job, write_jobs
+from tools.tiny_data.splicing import CODES_PER_SECOND, line_of_codes
+from tools.tiny_data.voices import Voices
 
 SPEEDS = (1.0, 1.0)
-SAMPLES = 480  # of a code, at voices.RATE
+SAMPLES = voices.RATE // CODES_PER_SECOND  # of a code
 AROUND = 4  # codes of silence before and after a recording
 BETWEEN = 2  # codes of silence after a word, before the next
 MOST = 7  # words in a row, of those texts that are no sentences
@@ -42,12 +42,7 @@ SENTENCES = 0.5  # share of the texts that are
 
 def write(out: Path, said: Voices, workers: int = 2) -> dict[str, int]:
     """Writes OUT/sounds and OUT/train.jsonl; returns how many lines. Raises OmniError."""
-    jobs = list(plan())
-    with whole_directory(out) as partial:
-        (partial / "sounds").mkdir()
-        Studio(said, partial / "sounds", SPEEDS, _take).record(jobs, out.name, workers)
-        (partial / f"{TRAIN}.jsonl").write_text("".join(json_line(in_writing(job)) for job in jobs))
-    return {TRAIN: len(jobs)}
+    return write_jobs(out, said, {TRAIN: list(plan())}, SPEEDS, workers, _take)
 
 
 def plan() -> Iterator[Job]:
@@ -155,10 +150,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = made.parse_args(argv)
     check_out(arguments.out, str(arguments.out))
     lexicons = read(arguments.coded)
-    if arguments.sounds:
-        check_out(arguments.sounds, str(arguments.sounds))
     lines = spelt(lexicons, arguments.count, arguments.seed, HELD_OUT if arguments.held_out else TRAIN)
     if arguments.sounds:
+        check_out(arguments.sounds, str(arguments.sounds))
         lines = with_sounds(lines, lexicons, arguments.sounds, arguments.out)
     with whole_file(arguments.out) as partial, partial.open("w") as file:
         for line in lines:

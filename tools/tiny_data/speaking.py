@@ -18,7 +18,7 @@ from tools._manifests import json_line
 from tools.tiny_data import sentences, texts, voices
 from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, as_sentence, pick
 from tools.tiny_data.seeing import COLOURS, EVERY, PLACES, at
-from tools.tiny_data.voices import Studio, Voices
+from tools.tiny_data.voices import Studio, Takes, Voices
 
 VOICES = {"Heart": "af_heart", "Michael": "am_michael"}  # names of the speakers: whose voices they are
 OUTSIDE = "outside"  # a part of its own, beside the held-out sentences
@@ -55,12 +55,18 @@ def write(out: Path, said: Voices, counts: Counts, seed: int, workers: int = 2) 
     return write_jobs(out, said, jobs, SPEEDS, workers)
 
 
-def write_jobs(out: Path, said: Voices, jobs: dict[str, list[Job]], speeds: tuple[float, float],
-               workers: int) -> dict[str, int]:
-    """Writes OUT/sounds and a manifest for each part; returns how many lines of each. Raises OmniError."""
+def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
+    """(name, samples, rate): as it was said."""
+    yield job.name, cut(said, rng), voices.RATE
+
+
+def write_jobs(out: Path, said: Voices, jobs: dict[str, list[Job]], speeds: tuple[float, float], workers: int,
+               take: Takes = _take) -> dict[str, int]:
+    """Writes OUT/sounds, of each job its `take`, and a manifest for each part; returns how many lines of each. Raises
+    OmniError."""
     with whole_directory(out) as partial:
         (partial / "sounds").mkdir()
-        studio = Studio(said, partial / "sounds", speeds, _take)
+        studio = Studio(said, partial / "sounds", speeds, take)
         studio.record([job for own in jobs.values() for job in own], out.name, workers)
         for part, own in jobs.items():
             (partial / f"{part}.jsonl").write_text("".join(json_line(in_writing(job)) for job in own))
@@ -92,11 +98,6 @@ def answer(rng: np.random.Generator) -> str:
               lambda: "I hear nothing.")
     shares = np.array([6, 3, 4, 3, 1, 1, 1, 6, 0.2, 0.2])
     return as_sentence(makers[rng.choice(len(makers), p=shares / shares.sum())]())
-
-
-def _take(said: np.ndarray, job: Job, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, int]]:
-    """(name, samples, rate): as it was said."""
-    yield job.name, cut(said, rng), voices.RATE
 
 
 def cut(said: np.ndarray, rng: np.random.Generator) -> np.ndarray:

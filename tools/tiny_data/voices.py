@@ -39,6 +39,7 @@ DURATIONS = "/encoder/Clip_output_0"  # the tensor in Kokoro's graph: frames of 
 FRAME = 1 / 40
 LAG = 0.065  # seconds by which a phoneme sounds before its frames begin: the mean of 1,600 texts' first ones
 Timed = tuple[str, float, float]  # a word with the seconds at which it begins and ends
+Takes = Callable[[np.ndarray, Any, np.random.Generator], Iterator[tuple[str, np.ndarray, int]]]  # see Studio
 
 
 class Job(Protocol):
@@ -169,7 +170,7 @@ class Studio:
     voices: Voices
     folder: Path
     speeds: tuple[float, float]
-    takes: Callable[[np.ndarray, Any, np.random.Generator], Iterator[tuple[str, np.ndarray, int]]]
+    takes: Takes
 
     def record(self, jobs: Sequence[Job], title: str, workers: int) -> None:
         """All of them, behind a progress bar."""
