@@ -40,7 +40,7 @@ QUESTIONS = (("question.flac", ""), ("question.flac", "What is said?"), ("butter
 READ_OUT = "The elegant president copied the bus on Tuesday."  # the first that tools.tiny_data holds out
 KINDS = {".flac": "audio", ".jpg": "image", ".mp4": "video"}
 WATCHED = {"fps": 4, "resized_height": 112, "resized_width": 112}  # as the videos that omni-tiny learnt from
-# omni-tiny's codes are clearest when none is drawn, and three steps of the solver are as clear as more.
+# omni-tiny's codes are clearest when none is drawn, and three steps of the solver are as clear as four.
 GREEDY = {"talker_temperature": 0, "talker_max_new_tokens": 200, "solver_steps": 3, "use_audio_in_video": True}
 CODES = 150  # of the streamed reply: 3 s; a random Talker does not end by itself
 COLOURS = {"text": "#444444", "video": "#d1495b", "sound": "#00798c"}
