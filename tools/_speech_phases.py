@@ -103,9 +103,9 @@ def solve(model: Model, chunk: int, batch: int) -> Step:
 def vocode(model: Model, chunk: int, batch: int) -> Step:
     """The sound of a chunk."""
     (graphdef, params), config = model.networks["token2wav"], model.config.token2wav_config.dit_config
-    width, solved = SCHEDULE.size(chunk) * config.block_size, SCHEDULE.solved(chunk) * config.block_size
-    args = (graphdef, params, _state(model, batch).tail, model.array((batch, solved, config.mel_dim), jnp.float32),
-            model.array((), jnp.int32), model.array((batch,), jnp.int32), width, chunk == 0)
+    frames = SCHEDULE.size(chunk) * config.block_size
+    args = (graphdef, params, _state(model, batch).tail, model.array((batch, frames, config.mel_dim), jnp.float32),
+            model.array((), jnp.int32), model.array((batch,), jnp.int32), chunk == 0)
     return Step(token2wav._vocode, args, params["bigvgan"])
 
 

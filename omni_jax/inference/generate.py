@@ -19,7 +19,8 @@ from omni_jax.inference.speech import Speaking, Speech, prepare
 from omni_jax.inference.steps import DecodeState
 from omni_jax.models.kv_cache import KVCache
 
-SMALLEST_CACHE = 128  # slots; shorter ones would only add programs to compile
+# Slots. Shorter caches save no time, and only add programs: what speaks a reply takes 50 MB for each of its shapes.
+SMALLEST_CACHE = 512
 # For which the Talker's cache has room at first (20 s of speech): each step reads all of it, and few replies need more.
 FIRST_CODES = 1024
 

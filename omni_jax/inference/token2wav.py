@@ -318,8 +318,10 @@ def _sound(synthesizer: Synthesizer, tail: jax.Array, mel: jax.Array, blocks: in
            behind: int) -> tuple[jax.Array, jax.Array]:
     """The window of a chunk: at most 2 * CONTEXT frames from before it, and its own blocks."""
     with jax.set_mesh(synthesizer.mesh):
+        # Cut apart from the vocoder, which is large: it need not be compiled for each length that is solved.
+        mel = _fitted(mel, blocks * synthesizer.config.dit_config.block_size)
         return _vocode(synthesizer.graphdef, synthesizer.params, tail, mel, np.int32(min(behind, 2 * CONTEXT)),
-                       np.maximum(frames, 0), blocks * synthesizer.config.dit_config.block_size, behind == 0)
+                       np.maximum(frames, 0), behind == 0)
 
 
 # Jitted steps. A float32 product on TPU is one bfloat16 pass unless told otherwise, which the solver can't bear.
@@ -369,13 +371,18 @@ def _solve(graphdef, params, table, voices, codes, noise, seeds, first, frames, 
     return mel.reshape(B, -1, mel.shape[-1]), kept
 
 
-@_jit(static_argnames=("graphdef", "width", "starts"))
-def _vocode(graphdef, params, tail, mel, behind, frames, width: int, starts: bool):
-    """`behind` (int32 []) frames of the tail, `width` frames of mel of which rows have `frames` -> (wave, new tail).
+@functools.partial(jax.jit, static_argnames="width")
+def _fitted(mel, width: int) -> jax.Array:
+    """The first `width` frames of mel [B, T, M], and zeros where it has fewer."""
+    return jnp.pad(mel[:, :width], ((0, 0), (0, max(0, width - mel.shape[1])), (0, 0)))
+
+
+@_jit(static_argnames=("graphdef", "starts"))
+def _vocode(graphdef, params, tail, mel, behind, frames, starts: bool):
+    """`behind` (int32 []) frames of the tail, then mel [B, T, M] of which rows have `frames` -> (wave, new tail).
 
     The window begins at its first real frame: at the clip's start nothing may stand before frame 0.
     """
-    mel = jnp.pad(mel[:, :width], ((0, 0), (0, max(0, width - mel.shape[1])), (0, 0)))
     joined = jnp.concatenate([tail, mel], axis=1)
     if starts:
         window = mel

@@ -70,19 +70,27 @@ def activations(snakes: Sequence[SnakeBeta], xs: Sequence[jax.Array], end: jax.A
     anew for each of the products that it enters, and rows' ends are put in where they are: under a mask of the whole,
     its loops on CPUs are not vectorised (ten times the time).
     """
-    (B, T, C), K, taps = xs[0].shape, len(snakes), kaiser_sinc()
-    x, end = jnp.stack(xs, 1).reshape(B * K, T, C), jnp.repeat(end, K)
+    K = len(snakes)
+    x, end = jnp.stack(xs, 1).reshape(-1, *xs[0].shape[1:]), jnp.repeat(end, K)
+    # A function of its own: of the same shapes it is traced once, not for every layer.
+    alpha, beta = (jnp.stack([getattr(snake, name)[...] for snake in snakes]) for name in ("alpha", "beta"))
+    x = _activated(x, alpha, beta, end)
+    return list(jnp.unstack(x.reshape(-1, K, *x.shape[1:]), axis=1))
+
+
+@jax.jit
+def _activated(x: jax.Array, alpha: jax.Array, beta: jax.Array, end: jax.Array) -> jax.Array:
+    """x [B * K, T, C], the logarithms alpha and beta [K, C] -> [B * K, T, C]; see `activations`."""
+    (rows, T, C), taps = x.shape, kaiser_sinc()
+    alpha, beta = (jnp.exp(jnp.tile(logs, (rows // len(logs), 2)))[:, None] for logs in (alpha, beta))
     first, last = x[:, :1], _at(x, end - 1)
     x = jnp.concatenate([_padded(x, first, 3), _padded(x, first, 2)], axis=-1)
     x = _filtered(_ended(x, jnp.tile(last, 2), end + 2), _phases(2 * taps[::-2], 2 * taps[-2::-2]), T)
-    alpha, beta = (jnp.exp(jnp.tile(jnp.stack(logs), (B, 2)))[:, None]
-                   for logs in ([snake.alpha[...] for snake in snakes], [snake.beta[...] for snake in snakes]))
     x = jax.lax.optimization_barrier(x + _scaled(sine_squared(_scaled(x, alpha)), 1 / (beta + 1e-9)))
     first, last = jnp.tile(x[:, :1, :C], 2), jnp.tile(_at(x, end - 1)[..., C:], 2)
     # An even sample is read one place later than the odd one beside it.
     x = _filtered(_ended(_padded(x, first, 3), last, end + 3), _phases([0, *taps[1::2]], [*taps[0::2], 0]), T)
-    x = jnp.where((jnp.arange(T) < end[:, None])[..., None], x[..., :C] + x[..., C:], 0)
-    return list(jnp.unstack(x.reshape(B, K, T, C), axis=1))
+    return jnp.where((jnp.arange(T) < end[:, None])[..., None], x[..., :C] + x[..., C:], 0)
 
 
 class AMPBlock(nnx.Module):

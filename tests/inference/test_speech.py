@@ -12,7 +12,8 @@ import pytest
 import omni_jax
 from omni_jax import AudioChunk, OmniError, TextChunk
 from omni_jax.config import OmniConfig
-from omni_jax.inference import generate, steps, stream, token2wav
+from omni_jax.data.buckets import token_bucket
+from omni_jax.inference import generate, lockstep, steps, stream, token2wav
 from omni_jax.inference.voices import Voices
 from tests import tiny
 from tests.inference.test_chat import joined
@@ -56,9 +57,21 @@ def test_a_cache_that_grows_while_speaking_changes_nothing(talking, monkeypatch)
     grown = []
     grow = steps.grow_cache
     monkeypatch.setattr(generate, "FIRST_CODES", 12)
+    monkeypatch.setattr(generate, "SMALLEST_CACHE", 128)
     monkeypatch.setattr(steps, "grow_cache", lambda cache, slots: grown.append(slots) or grow(cache, slots=slots))
     np.testing.assert_array_equal(talking.generate(HI, **options).codes, expected)
     assert len(grown) > 2 and len(expected) == 130  # both caches after the prompt, and the Talker's while speaking
+
+
+def test_short_prompts_share_what_speaks_their_replies(talking):
+    """Each of its shapes takes long to compile, and tens of megabytes of a small model's process."""
+    shapes = []
+    for text in ("Hi", "long " * 8, "long " * 30):
+        prompt = ask({"type": "text", "text": text})
+        talking.generate(prompt, **SHORT)
+        shapes.append((len(talking.prompt(prompt).token_ids), lockstep.speak._cache_size()))
+    lengths, programs = zip(*shapes, strict=True)
+    assert len({token_bucket(length) for length in lengths}) == 3 and len(set(programs)) == 1
 
 
 def test_speech_ends_at_an_end(talking):

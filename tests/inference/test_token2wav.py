@@ -11,7 +11,7 @@ import torch
 from omni_jax import OmniError
 from omni_jax.data.speech import check_codes
 from omni_jax.inference import token2wav
-from omni_jax.inference.schedule import Schedule
+from omni_jax.inference.schedule import SCHEDULE, Schedule
 from omni_jax.sharding import make_mesh
 from omni_jax.weights.speakers import Speaker
 from tests.models.token2wav import TINY, config_of, ours, reference, relative
@@ -145,6 +145,15 @@ def test_vocoder_windows_are_the_vocoder_at_once():
     with torch.no_grad():
         wave = reference().code2wav_bigvgan_model(torch.tensor(np.asarray(mel)).transpose(1, 2)).numpy()
     assert relative(synthesize(codes, "whole"), wave) < 1e-5
+
+
+def test_the_vocoder_is_compiled_for_few_shapes():
+    """For a clip's first chunk, and for each number of blocks that are sounded together, however many were solved."""
+    rows, before = 3, token2wav._vocode._cache_size()
+    for blocks in range(1, 20):
+        codes = [codes_of(blocks * CONFIG.codes_per_block)] * rows
+        token2wav.synthesize(synthesizer(), [voice()] * rows, codes, np.arange(rows, dtype=np.uint32))
+    assert token2wav._vocode._cache_size() - before == 1 + len(set(SCHEDULE.sizes))
 
 
 def test_seed_and_block_alone_fix_the_noise():
