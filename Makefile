@@ -146,7 +146,7 @@ out/smoke/model: | .venv/run
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
 # that come with the package: what has been learnt so far, in half the bytes, without the encoders of training.
 TINY := contrast language see frames hear perceive listen watch answer codec vocoder recode \
-	flow talker read voices attune known polish lexicon converse
+	flow talker read voices attune known polish lexicon drill converse
 tiny: out/tiny/converse_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed out/tiny/packed_codec
 	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --encoders out/tiny/packed_codec
@@ -205,7 +205,8 @@ out/tiny/known_model: | out/tiny/data/replying/codes_known_train.jsonl
 out/tiny/polish_model: | out/tiny/known_model $(foreach part,train held_out,out/tiny/data/lexicon/joined_$(part).jsonl)
 out/tiny/lexicon_model: | out/tiny/polish_model out/tiny/data/replying/codes_typed_train.jsonl \
 	$(foreach part,train held_out,out/tiny/data/lexicon/spelt_$(part).jsonl)
-out/tiny/converse_model: | out/tiny/lexicon_model
+out/tiny/drill_model: | out/tiny/lexicon_model out/tiny/data/lexicon/drill_train.jsonl
+out/tiny/converse_model: | out/tiny/drill_model
 
 # A trial, not in what is shipped: its file says what came of it.
 out/tiny/heed_model: | out/tiny/answered_model
@@ -237,7 +238,7 @@ out/tiny/data/replying/codes_typed_train.jsonl: | out/tiny/data/replying/codes_k
 	grep '"messages": \[{"role": "user", "content": "' $| > $@.partial
 	mv $@.partial $@
 
-# Sentences put together from words; some with their sound.
+# Sentences put together from words, some with their sound; and words in any order.
 spell = $(BIN)/python -m tools.tiny_data.lexicon out/tiny/data/lexicon/codes_train.jsonl
 $(foreach name,spelt joined,$(foreach part,train held_out,out/tiny/data/lexicon/$(name)_$(part).jsonl)): \
 	| out/tiny/data/lexicon/codes_train.jsonl
@@ -245,6 +246,8 @@ out/tiny/data/lexicon/spelt_train.jsonl:
 	$(spell) $@
 out/tiny/data/lexicon/spelt_held_out.jsonl:
 	$(spell) $@ --held-out --count 400
+out/tiny/data/lexicon/drill_train.jsonl: | out/tiny/data/lexicon/codes_train.jsonl
+	$(spell) $@ --drill --count 30000
 out/tiny/data/lexicon/joined_train.jsonl:
 	$(spell) $@ --count 2000 --sounds out/tiny/data/lexicon/joined_train --seed 1
 out/tiny/data/lexicon/joined_held_out.jsonl:

@@ -31,8 +31,9 @@ REPLIED = {"replying/codes_shown_": 0.4, "replying/codes_": 0.2, "splicing/codes
 ATTUNED = {"replying/": 0.85, "speaking/": 0.15}
 KNOWN = {"replying/codes_known_": 1.0}
 POLISHED = {"replying/codes_known_": 0.5, "lexicon/joined_": 0.5}
-CONVERSED = {"replying/codes_known_": 0.76, "lexicon/spelt_": 0.24}
+CONVERSED = {"replying/codes_known_": 0.5, "lexicon/drill_": 0.3, "lexicon/spelt_": 0.2}
 SPOKEN = {"lexicon/spelt_": 0.8, "replying/codes_typed_": 0.2}
+DRILLED = {"lexicon/drill_": 0.7, "lexicon/spelt_": 0.18, "replying/codes_typed_": 0.12}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
 SEEN_MEDIA = MediaBudget(frame_pairs=((1, 80),), pictures=8)
 LISTENING_MEDIA = MediaBudget(audio_blocks=64)

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -488,6 +488,21 @@ def test_spelt_texts_are_put_together_from_the_lexicon(coded, tmp_path):
     for line in map(json.loads, (tmp_path / "joined").open()):
         sound = line["messages"][1]["content"][1]
         assert soundfile.info(tmp_path / sound["audio"]).frames == lexicon.SAMPLES * len(sound["codes"])
+
+
+def test_a_drill_brings_every_word_as_often_as_any_other(coded, tmp_path):
+    """Also those that sentences hardly ever bring; and its questions do not tell them."""
+    lexicon.main([str(coded), str(tmp_path / "drill"), "--drill", "--count", "2000"])
+    lines = [json.loads(line) for line in (tmp_path / "drill").open()]
+    said = [lexicon.bare(line["messages"][1]["content"][0]["text"]) for line in lines]
+    assert {len(words) for words in said} == set(range(3, 11))
+    counts = Counter(word for words in said for word in words)
+    assert len(counts) > 0.99 * len(sentences.vocabulary()) and max(counts.values()) < 25  # of 7 on average
+    assert {line["messages"][0]["content"] for line in lines} == {"What is said?"}
+    numbers = sorted(sentences.vocabulary())
+    for line, drilled in zip(lines[:50], said, strict=False):
+        codes = line["messages"][1]["content"][1]["codes"]
+        assert [numbers[code - 1] for code in codes if code][::2] == drilled
 
 
 def test_a_lexicon_lacks_no_word(coded, tmp_path):

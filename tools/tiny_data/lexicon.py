@@ -10,6 +10,7 @@ Example:
   D=out/tiny/data/lexicon
   python -m tools.make_codes out/tiny/shipped_model $D/train.jsonl $D/codes_train.jsonl
   python -m tools.tiny_data.lexicon $D/codes_train.jsonl $D/spelt_train.jsonl
+  python -m tools.tiny_data.lexicon $D/codes_train.jsonl $D/drill_train.jsonl --drill --count 30000
 """
 
 import json
@@ -38,6 +39,7 @@ AROUND = 4  # codes of silence before and after a recording
 BETWEEN = 2  # codes of silence after a word, before the next
 MOST = 7  # words in a row, of those texts that are no sentences
 SENTENCES = 0.5  # share of the texts that are
+DRILLED = 3, 10  # words in a row of a drill
 
 
 def write(out: Path, said: Voices, workers: int = 2) -> dict[str, int]:
@@ -115,6 +117,23 @@ def spelt(lexicons: dict[str, Lexicon], count: int, seed: int, part: str = TRAIN
             made += 1
 
 
+def drilled(lexicons: dict[str, Lexicon], count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """So many lines of a manifest, half of them in each voice: words in any order, each as often as any other, for what
+    sentences bring again and again is known long before what they hardly ever bring. The question does not tell them,
+    so that few steps are spent on it."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 9703]))
+    words, made = sorted(sentences.vocabulary()), 0
+    while made < count:
+        speaker = tuple(VOICES)[made % len(VOICES)]
+        text = as_sentence(" ".join(pick(rng, words) for _ in range(rng.integers(DRILLED[0], DRILLED[1] + 1))))
+        if not texts.is_held_out(text):
+            job = Job(f"drill-{made:05d}", "sentence", text, speaker, VOICES[speaker], made)
+            line = line_of_codes(job, lexicons[speaker].codes(text))
+            line["messages"][0]["content"] = "What is said?"
+            yield line
+            made += 1
+
+
 def with_sounds(lines: Iterator[dict[str, Any]], lexicons: dict[str, Lexicon], folder: Path,
                 manifest: Path) -> Iterator[dict[str, Any]]:
     """The lines of a manifest with their recordings, written to `folder`."""
@@ -144,13 +163,17 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     made.add_argument("coded", type=Path, metavar="IN", help="the recordings of words, after tools.make_codes")
     made.add_argument("out", type=Path, metavar="OUT", help="the manifest to write")
     made.add_argument("--count", type=int, default=60_000, metavar="N", help="lines to write (60,000)")
-    made.add_argument("--held-out", action="store_true", help="sentences that are never trained on")
+    kind = made.add_mutually_exclusive_group()
+    kind.add_argument("--held-out", action="store_true", help="sentences that are never trained on")
+    kind.add_argument("--drill", action="store_true", help="no sentences: words in any order, each as often")
     made.add_argument("--sounds", type=Path, metavar="DIR", help="write what is said there as well")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args(argv)
     check_out(arguments.out, str(arguments.out))
     lexicons = read(arguments.coded)
-    lines = spelt(lexicons, arguments.count, arguments.seed, HELD_OUT if arguments.held_out else TRAIN)
+    part = HELD_OUT if arguments.held_out else TRAIN
+    lines = (drilled(lexicons, arguments.count, arguments.seed) if arguments.drill
+             else spelt(lexicons, arguments.count, arguments.seed, part))
     if arguments.sounds:
         check_out(arguments.sounds, str(arguments.sounds))
         lines = with_sounds(lines, lexicons, arguments.sounds, arguments.out)
