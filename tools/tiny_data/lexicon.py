@@ -106,10 +106,8 @@ def spelt(lexicons: dict[str, Lexicon], count: int, seed: int, part: str = TRAIN
     made = 0
     while made < count:
         speaker = tuple(VOICES)[made % len(VOICES)]
-        if part == HELD_OUT or rng.random() < SENTENCES:
-            text = source.draw()
-        else:
-            text = as_sentence(" ".join(pick(rng, words) for _ in range(rng.integers(1, MOST + 1))))
+        whole = part == HELD_OUT or rng.random() < SENTENCES
+        text = source.draw() if whole else _in_any_order(rng, words, 1, MOST)
         # What it knows by heart is learnt elsewhere.
         if text not in known and texts.is_held_out(text) == (part == HELD_OUT):
             job = Job(f"spelt-{made:05d}", "sentence", text, speaker, VOICES[speaker], int(rng.integers(2**31)))
@@ -125,13 +123,17 @@ def drilled(lexicons: dict[str, Lexicon], count: int, seed: int) -> Iterator[dic
     words, made = sorted(sentences.vocabulary()), 0
     while made < count:
         speaker = tuple(VOICES)[made % len(VOICES)]
-        text = as_sentence(" ".join(pick(rng, words) for _ in range(rng.integers(DRILLED[0], DRILLED[1] + 1))))
+        text = _in_any_order(rng, words, *DRILLED)
         if not texts.is_held_out(text):
             job = Job(f"drill-{made:05d}", "sentence", text, speaker, VOICES[speaker], made)
             line = line_of_codes(job, lexicons[speaker].codes(text))
             line["messages"][0]["content"] = "What is said?"
             yield line
             made += 1
+
+
+def _in_any_order(rng: np.random.Generator, words: Sequence[str], fewest: int, most: int) -> str:
+    return as_sentence(" ".join(pick(rng, words) for _ in range(rng.integers(fewest, most + 1))))
 
 
 def with_sounds(lines: Iterator[dict[str, Any]], lexicons: dict[str, Lexicon], folder: Path,
