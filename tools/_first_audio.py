@@ -14,9 +14,9 @@ from tools import _phases, _speech_phases
 from tools._phases import Model, Step
 
 CALL_SECONDS = 100e-6  # that launching a program from the host costs, assumed; nothing of it is overlapped
-# embeddings, positions (of the prompt, of the voice), seen tokens, marks, two caches, Token2Wav's state; and a launch
-# of the lock-step, whose first block takes two
-SMALL_PROGRAMS = 9
+# embeddings, positions (of the prompt, of the voice), seen tokens, marks, two caches, Token2Wav's state, the cut of the
+# solved mel; and a launch of the lock-step, whose first block takes two
+SMALL_PROGRAMS = 10
 
 
 @dataclasses.dataclass(frozen=True)

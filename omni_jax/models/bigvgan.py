@@ -72,13 +72,12 @@ def activations(snakes: Sequence[SnakeBeta], xs: Sequence[jax.Array], end: jax.A
     """
     K = len(snakes)
     x, end = jnp.stack(xs, 1).reshape(-1, *xs[0].shape[1:]), jnp.repeat(end, K)
-    # A function of its own: of the same shapes it is traced once, not for every layer.
     alpha, beta = (jnp.stack([getattr(snake, name)[...] for snake in snakes]) for name in ("alpha", "beta"))
     x = _activated(x, alpha, beta, end)
     return list(jnp.unstack(x.reshape(-1, K, *x.shape[1:]), axis=1))
 
 
-@jax.jit
+@jax.jit  # traced once for all layers of the same shapes
 def _activated(x: jax.Array, alpha: jax.Array, beta: jax.Array, end: jax.Array) -> jax.Array:
     """x [B * K, T, C], the logarithms alpha and beta [K, C] -> [B * K, T, C]; see `activations`."""
     (rows, T, C), taps = x.shape, kaiser_sinc()
