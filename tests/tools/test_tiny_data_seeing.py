@@ -125,6 +125,24 @@ def test_pictures_and_their_questions(pictures):
             assert not (unseen and part == "train") and (unseen or record["kind"] != "name" or part == "train")
 
 
+def test_looking_asks_more_of_a_picture(drawings, tmp_path):
+    """Each picture is asked about up to four times, not twice the same, and of no combination that is held out."""
+    told = seeing.looking(tmp_path / "data", drawings, 80, seed=3, workers=1)
+    where = {seeing.at(place).capitalize() + ".": place for place in seeing.PLACES}
+    turns = {record["id"]: record for record in lines(tmp_path / "data", "train")}
+    assert sum(told["train"].values()) == len(turns) == 80 and told["train"]["count"] > told["train"]["name"]
+    for record in turns.values():
+        questions = [turn["content"][-1]["text"] for turn in record["messages"][::2]]
+        answers = [turn["content"] for turn in record["messages"][1::2]]
+        assert len(questions) == len(answers) <= 4 and questions[0] not in questions[1:]
+        assert all(len(turn["content"]) == 1 for turn in record["messages"][2::2])  # shown once
+        for question, answer in zip(questions, answers, strict=True):
+            asked = [thing for thing in THINGS.values() if question in seeing.said_of(seeing.PLACE, thing)]
+            assert record["kind"] == "nothing" or len(asked) == (answer in where)
+            assert answer not in where or not examples.is_held_out("position", asked[0], where[answer])
+    assert {record["kind"] for record in turns.values() if len(record["messages"]) == 8} == {"position", "several"}
+
+
 def test_pictures_are_described(pictures):
     """What is asked of a picture is in its caption."""
     out, _ = pictures

