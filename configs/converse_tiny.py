@@ -7,9 +7,8 @@ then 2,450 and 2,500 at 6e-4 on one core in 103 and 95, the last with shares 0.4
 0.2; CONVERSED has their mean. Expect 0.141 / 0.116 / 0.092 / 0.081 nats a code on unseen sentences after 250 / 500 /
 1,000 / 1,480 steps, 0.094 / 0.078 / 0.065 / 0.059 after 350 / 1,050 / 1,750 / 2,450 more, then 0.070 / 0.057 / 0.050 /
 0.043 after 350 / 1,050 / 1,750 / 2,500; in training 0.33, 0.27 and 0.25 at the parts' ends. Of unseen sentences
-whisper-base then hears 32 % of the words wrong (after lexicon 45; before the third part 32 as well, though since then
-81 of 100 words have the right codes instead of 76), and of spoken questions a grammar of single words hears 40 of 54
-answered right in Heart's voice and 47 in Michael's.
+whisper-base then hears 32 % of the words wrong (after lexicon 45, before the third part 32 as well), and of spoken
+questions a grammar of single words hears 40 of 54 answered right in Heart's voice and 47 in Michael's.
 """
 
 from configs.speech_stages import voices
