@@ -48,10 +48,13 @@ def pick(rng: np.random.Generator, values: Any) -> Any:
 
 def conversation(name: str, kind: str, style: str | None, shown: list[Record], question: str, answer: str) -> Record:
     """A line of a manifest. `shown`: the items of the content before the question, which may be empty."""
+    return {"id": name, "kind": kind, **({"style": style} if style else {}), "messages": turn(shown, question, answer)}
+
+
+def turn(shown: list[Record], question: str, answer: str) -> list[Record]:
+    """The two messages of a question, which may be empty, and its answer."""
     asked = [{"type": "text", "text": question}] if question else []
-    return {"id": name, "kind": kind, **({"style": style} if style else {}), "messages": [
-        {"role": "user", "content": [*shown, *asked]},
-        {"role": "assistant", "content": as_sentence(answer)}]}
+    return [{"role": "user", "content": [*shown, *asked]}, {"role": "assistant", "content": as_sentence(answer)}]
 
 
 def as_sentence(text: str) -> str:

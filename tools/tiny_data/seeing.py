@@ -36,6 +36,7 @@ from tools.tiny_data.examples import (
     conversation,
     is_held_out,
     pick,
+    turn,
     write_all,
 )
 from tools.tiny_data.things import THINGS, Thing
@@ -68,7 +69,7 @@ def write(out: Path, drawings: Drawings, train: int, held_out: int, seed: int = 
     """OUT/train.jsonl and OUT/held_out.jsonl with OUT/pictures, and captions_*.jsonl, in which the same pictures are
     described; returns counts by kind, bytes, seconds and the baseline `nearest`, by colours and by grey pixels. The
     same seed writes the same files, with any number of workers."""
-    told = write_all(Path(out), Seeing(drawings), "pictures", {TRAIN: train, HELD_OUT: held_out}, seed, workers)
+    told = write_all(Path(out), Seeing(drawings, SHARES), "pictures", {TRAIN: train, HELD_OUT: held_out}, seed, workers)
     return {**told, "nearest": round(nearest(drawings), 4), "nearest_grey": round(nearest(drawings, coloured=False), 4)}
 
 
@@ -85,7 +86,7 @@ class Seeing:
     asked: questions about a picture at most."""
 
     drawings: Drawings
-    shares: dict[str, dict[str, float]] = dataclasses.field(default_factory=lambda: SHARES)
+    shares: dict[str, dict[str, float]]
     asked: int = 1
 
     def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> dict[str, Record]:
@@ -101,7 +102,7 @@ class Seeing:
         line = conversation(name, kind, style, shown, question, answer)
         more = [asked for asked in more if question not in asked.phrasings]
         for phrasings, other in (more[i] for i in rng.permutation(len(more))[: self.asked - 1]):
-            line["messages"] += conversation("", kind, None, [], pick(rng, phrasings), other)["messages"]
+            line["messages"] += turn([], pick(rng, phrasings), other)
         return {"": line,
                 "captions": conversation(name, kind, style, shown, "", caption)}
 
@@ -221,16 +222,12 @@ def position(hand: Hand) -> Shown:
     images = [hand.sketch(thing, (0.3, 0.42)) for thing in (first, second)]
     page = compose(hand.page(images), [(image, _near(hand, where)) for image, where in zip(images, pair, strict=True)])
     asked = hand.rng.integers(2)  # which of the two the answer is about
-    thing, other = (first, second) if asked == 0 else (second, first)
     chance, caption = hand.rng.random(), f"{first.phrase} {PAIRS[pair][0]} {second.phrase}"
     more = tuple(question for i, one, two in ((0, first, second), (1, second, first)) for question in (
         Asked(said_of(BESIDE, two, relation=PAIRS[pair][i]), one.phrase),
         Asked(said_of(AT_SIDE, place=at(pair[i])), one.phrase), Asked(said_of(PLACE, one), at(pair[i]))))
-    if chance < 0.4:
-        return Shown(page, hand.say(BESIDE, other, relation=PAIRS[pair][asked]), thing.phrase, caption, more)
-    if chance < 0.7:
-        return Shown(page, hand.say(AT_SIDE, place=at(pair[asked])), thing.phrase, caption, more)
-    return Shown(page, hand.say(PLACE, thing), at(pair[asked]), caption, more)
+    phrasings, answer = more[3 * asked + (0 if chance < 0.4 else 1 if chance < 0.7 else 2)]
+    return Shown(page, pick(hand.rng, phrasings), answer, caption, more)
 
 
 def several(hand: Hand) -> Shown:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tools.tiny_data.canvas import FRAME, background, compose
 from tools.tiny_data.drawings import STYLES, UNSEEN, Drawings, jitter, place
-from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, Record, choose, conversation, pick, write_all
+from tools.tiny_data.examples import HELD_OUT, NUMBERS, TRAIN, Record, choose, conversation, pick, turn, write_all
 from tools.tiny_data.things import THINGS
 
 RATE = 16_000  # Hz
@@ -86,7 +86,7 @@ class Watching:
         line = conversation(name, kind, style, shown, *ask(rng, kind, clip))
         if part == TRAIN:
             for other in rng.permutation([other for other in asked_of(clip) if other != kind]):
-                line["messages"] += conversation("", other, None, [], *ask(rng, other, clip))["messages"]
+                line["messages"] += turn([], *ask(rng, other, clip))
         return {"": line}
 
 
