@@ -74,8 +74,8 @@ def write(out: Path, drawings: Drawings, train: int, held_out: int, seed: int = 
 
 
 def looking(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
-    """OUT/train.jsonl with OUT/pictures, other ones than `write` makes, each asked about in several turns if it can
-    be; returns counts by kind, bytes and seconds."""
+    """OUT/train.jsonl and OUT/captions_train.jsonl with OUT/pictures, other ones than `write` makes of that seed, each
+    asked about in several turns if it can be; returns counts by kind, bytes and seconds."""
     made = Seeing(drawings, LOOKING, asked=4)
     return write_all(Path(out), made, "pictures", {TRAIN: train}, seed + 1, workers)
 
@@ -100,11 +100,10 @@ class Seeing:
         photograph(rng, image, folder / path)
         shown = [{"type": "image", "image": path}]
         line = conversation(name, kind, style, shown, question, answer)
-        more = [asked for asked in more if question not in asked.phrasings]
-        for phrasings, other in (more[i] for i in rng.permutation(len(more))[: self.asked - 1]):
-            line["messages"] += turn([], pick(rng, phrasings), other)
-        return {"": line,
-                "captions": conversation(name, kind, style, shown, "", caption)}
+        more = [other for other in more if question not in other.phrasings]
+        for i in rng.permutation(len(more))[: self.asked - 1]:
+            line["messages"] += turn([], pick(rng, more[i].phrasings), more[i].answer)
+        return {"": line, "captions": conversation(name, kind, style, shown, "", caption)}
 
     @staticmethod
     def _style(rng: np.random.Generator, part: str, kind: str) -> str:
