@@ -28,6 +28,7 @@ from omni_jax.training.preference import preference_loss
 
 Sums = dict[str, jax.Array]
 FAR = 1 << 20  # above any rotary id
+NEWLINE = 198  # in Qwen's table of byte-level tokens, and whatever begins as it does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,36 @@ def frames(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: 
     weights = (heard & jnp.take_along_axis(written, number, 1)).astype(jnp.float32)
     targets = jnp.take_along_axis(said, number, 1)
     return _cross_entropy(token_losses(models["thinker"].head, vectors, targets).sums(weights), run, weights)
+
+
+def cells(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: TrainBatch) -> Sums:
+    """Kullback-Leibler divergence (nats) of what the Thinker's head reads off each vector of the media from the line of
+    the answer with the same number: its tokens in equal shares, in any order. A vision encoder learns from it what each
+    cell of a picture shows, and all of that at once, where a question asks for one thing.
+
+    One conversation a row; vectors and lines count as far as there are both. certainty: the probability of a line's
+    tokens together."""
+    thinker, tokens, (B, T) = models["thinker"], batch.token_ids, batch.token_ids.shape
+    vectors, at = zip(*[(v.reshape(-1, v.shape[-1]), d.reshape(-1)) for v, d in _media(thinker, run, batch)],
+                      strict=True)
+    logits = thinker.head(thinker.decoder.norm(jnp.concatenate(vectors))).astype(jnp.float32)
+    log_shares = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    at = jnp.concatenate(at)
+    index = jnp.full(B * T, -1).at[at].set(jnp.arange(len(at)), mode="drop").reshape(B, T)
+    index, _ = _moved_to_the_left(index, index >= 0)  # the vectors of each row, in the order of their tokens
+    learnt = batch.weights > 0
+    written = learnt & jnp.pad(learnt[:, 1:], ((0, 0), (0, 1)))  # without the mark that ends the answer
+    breaks = written & (tokens == NEWLINE)
+    own = jnp.take_along_axis(index, jnp.minimum(jnp.cumsum(breaks, axis=1), T - 1), 1)
+    told = written & ~breaks & (own >= 0)
+    where = jnp.where(told, own, len(at)).reshape(-1)
+    summed = lambda values: jnp.zeros(len(at)).at[where].add(values.reshape(-1), mode="drop")
+    said = log_shares[jnp.maximum(own, 0), tokens]
+    count = summed(jnp.ones((B, T)))
+    exist = count > 0
+    divergences = jnp.where(exist, -summed(said) / jnp.maximum(count, 1) - jnp.log(jnp.maximum(count, 1)), 0)
+    return {"loss": divergences.sum(), "certainty": summed(jnp.exp(said)).sum(),
+            "weight": exist.sum().astype(jnp.float32)}
 
 
 def _heard_and_said(models: dict[str, Any], config: OmniConfig, run: TrainConfig,
@@ -248,6 +279,7 @@ OBJECTIVES = {
     "contrast": Objective(("thinker",), contrast),
     "ctc": Objective(("thinker",), ctc, check=_one_a_row),
     "frames": Objective(("thinker",), frames, check=_one_a_row),
+    "cells": Objective(("thinker",), cells, check=_one_a_row),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
     "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check, (TABLE,),

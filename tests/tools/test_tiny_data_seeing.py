@@ -14,7 +14,7 @@ from omni_jax.data.audio import load_audio
 from omni_jax.data.video import load_video
 from omni_jax.errors import OmniError
 from tools.tiny_data import canvas, examples, seeing, watching
-from tools.tiny_data.drawings import COLOURS, STYLES, UNSEEN, Drawings, bend, nearest, place, recolour
+from tools.tiny_data.drawings import COLOURS, STYLES, UNSEEN, Drawings, bend, colour_of, nearest, place, recolour
 from tools.tiny_data.things import THINGS
 
 
@@ -99,6 +99,15 @@ def test_every_thing_is_drawn_in_every_style(drawings):
     assert max(place(image, 40).size) in (39, 40) and bend(image, np.random.default_rng(0)).size == image.size
 
 
+def test_things_of_one_colour_are_told_from_others(drawings):
+    """As they stand, and in every colour that they are given."""
+    known = {"lemon": "yellow", "frog": "green", "blue-book": "blue", "lobster": "red", "teddy-bear": "brown",
+             "tangerine": "orange", "grapes": "purple", "panda": None, "swan": None, "rainbow": None}
+    assert {icon: colour_of(drawings.draw("noto", icon)) for icon in known} == known
+    assert all(colour_of(recolour(drawings.draw("noto", name), colour)) == colour
+               for colour in COLOURS for name in ("cat", "swan", "bus", "owl"))
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_recoloured_drawing_is_nearest_to_its_colour(drawings, colour):
     for name in ("cat", "swan", "bomb", "bus"):
@@ -155,6 +164,43 @@ def test_pictures_are_described(pictures):
             answer = shown[name]["messages"][1]["content"].rstrip(".").lower()
             implied = answer.startswith(("on the", "at the"))  # of one above another, or left of it
             assert implied or answer in said["content"].lower(), (answer, said)
+
+
+def test_cells_tell_what_lies_in_them():
+    """A line for each, in raster order; of a thing that is held out as one, not how many there are."""
+    side = canvas.FRAME // canvas.CELLS
+    at = lambda row, column: tuple((each + 0.5) * side / canvas.FRAME for each in (column, row))
+    drawn = lambda name, row, column, *told: seeing.Drawn(
+        THINGS[name], (Image.new("RGBA", (side, side), "red"), at(row, column)), *told)
+    told = seeing.cells((drawn("cat", 1, 0, "red", "left"), drawn("dog", 1, 3), drawn("fox", 1, 3))).split("\n")
+    assert told == [*["Three"] * 4, "Three red cat left", "Three", "Three", "Three dog fox", *["Three"] * 8]
+    assert seeing.cells((drawn("cat", 0, 0), drawn("cat", 0, 0))).split("\n") == ["Two cat", *["Two"] * 15]
+    held_out = {name: examples.is_held_out("count", THINGS[name], 1) for name in ("cat", "dog", "fox", "owl", "bee")}
+    assert set(held_out.values()) == {True, False}
+    for name, out in held_out.items():
+        assert seeing.cells((drawn(name, 0, 0),)).startswith(f"Some {name}\n" if out else f"One {name}\n")
+
+
+def test_cells_do_not_tell_what_is_held_out(drawings, tmp_path):
+    seeing.looking(tmp_path / "data", drawings, 80, seed=3, workers=1)
+    shown = {record["id"]: record for record in lines(tmp_path / "data", "captions_train")}
+    told = {record["id"]: record["messages"][1]["content"].split("\n")
+            for record in lines(tmp_path / "data", "cells_train")}
+    assert told.keys() == shown.keys() and all(len(each) == canvas.CELLS**2 for each in told.values())
+    coloured = [(colour, name) for each in told.values() for line in each for colour in COLOURS for name in THINGS
+                if f" {colour} {name}" in line + " "]
+    assert len(coloured) > 20
+    assert not any(examples.is_held_out("colour", THINGS[name], colour) for colour, name in coloured
+                   if not any(name != other and other.startswith(name) for other in THINGS))
+
+
+def test_a_cell_is_covered_as_far_as_the_drawing_is_opaque():
+    image = Image.new("RGBA", (56, 28), "red")
+    side = canvas.FRAME // canvas.CELLS
+    shares = canvas.covered((image, (0.5, (1.5 * side) / canvas.FRAME)))
+    assert shares[1].tolist() == [0, 1, 1, 0] and shares.sum() == 2
+    shares = canvas.covered((image, (0.0, 0.0)))  # moved inside, as it is drawn
+    assert shares[0].tolist() == [1, 1, 0, 0] and shares.sum() == 2
 
 
 def test_videos_are_read_with_their_sound(videos):

@@ -8,7 +8,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from tools.tiny_data.drawings import mean_colour
 
-FRAME = 112  # pixels, both ways: four tokens of the vision tower
+FRAME = 112  # pixels, both ways: CELLS tokens of the vision tower
+CELLS = 4
 CONTRAST = 75.0  # distance of mean colours, of 441, from which a drawing stands out
 Sketch = tuple[Image.Image, tuple[float, float]]  # a drawing and its centre, in frames
 
@@ -29,14 +30,18 @@ def background(rng: np.random.Generator, beside: Iterable[Image.Image] = (), pla
 def compose(page: Image.Image, sketches: Iterable[Sketch]) -> Image.Image:
     """The page with all drawings on it, each moved so that it lies inside."""
     page = page.copy()
-    for image, (x, y) in sketches:
-        if max(image.size) > FRAME:
-            image = image.copy()
-            image.thumbnail((FRAME, FRAME), Image.Resampling.LANCZOS)
-        left, top = (round(min(max(FRAME * at - side / 2, 0), FRAME - side))
-                     for at, side in zip((x, y), image.size, strict=True))
-        page.paste(image, (left, top), image)
+    for image, corner in map(_inside, sketches):
+        page.paste(image, corner, image)
     return page
+
+
+def covered(sketch: Sketch) -> np.ndarray:
+    """float [CELLS, CELLS] in 0 to 1: how much of each cell of the page (row, column) the drawing covers."""
+    image, corner = _inside(sketch)
+    page = Image.new("L", (FRAME, FRAME))
+    page.paste(image.getchannel("A"), corner)
+    side = FRAME // CELLS
+    return np.asarray(page, float).reshape(CELLS, side, CELLS, side).mean((1, 3)) / 255
 
 
 def scatter(rng: np.random.Generator, images: list[Image.Image]) -> list[Sketch] | None:
@@ -65,6 +70,17 @@ def photograph(rng: np.random.Generator, image: Image.Image, path: Path) -> None
         noisy = np.asarray(image, np.float32) + rng.normal(0, rng.uniform(2, 10), (FRAME, FRAME, 1))
         image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
     image.save(path, quality=int(rng.integers(80, 96)))
+
+
+def _inside(sketch: Sketch) -> tuple[Image.Image, tuple[int, int]]:
+    """The drawing, not above the page's size, and the pixel of its upper left corner."""
+    image, centre = sketch
+    if max(image.size) > FRAME:
+        image = image.copy()
+        image.thumbnail((FRAME, FRAME), Image.Resampling.LANCZOS)
+    left, top = (round(min(max(FRAME * at - side / 2, 0), FRAME - side))
+                 for at, side in zip(centre, image.size, strict=True))
+    return image, (left, top)
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,7 @@ UNSEEN = "twemoji"  # the style that no training picture has
 SIDE = 128  # pixels of a drawing in store
 COLOURS = {"red": (220, 30, 35), "orange": (250, 140, 20), "yellow": (250, 220, 30), "green": (40, 160, 60),
            "blue": (40, 90, 225), "purple": (135, 55, 185), "pink": (250, 130, 190), "brown": (125, 75, 40)}
+_HUES = {"red": 12, "orange": 39, "yellow": 63, "green": 165, "blue": 255, "purple": 300, "pink": 345}  # ends, degrees
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -120,6 +121,22 @@ def mean_colour(image: Image.Image) -> np.ndarray:
     """float32 [3] of what is visible, 0 to 255."""
     pixels = np.asarray(image, np.float32)
     return np.average(pixels[..., :3], axis=(0, 1), weights=pixels[..., 3])
+
+
+def colour_of(image: Image.Image) -> str | None:
+    """The one of COLOURS that about half of a drawing or more is in as it stands, and little of it in another; or None.
+    Black, grey and white are none of them."""
+    small = image.resize((32, 32), Image.Resampling.BOX)
+    hue, saturation, value = np.asarray(small.convert("RGB").convert("HSV"), np.float32)[
+        np.asarray(small.getchannel("A")) > 127].T
+    names = np.array([*_HUES, "red"])[np.searchsorted([*_HUES.values()], hue * 360 / 255, side="right")]
+    names[(names == "red") & (saturation < 140) & (value > 190)] = "pink"
+    names[np.isin(names, ("red", "orange")) & (hue > 7) & (hue < 32) & (value < 195)] = "brown"
+    coloured = names[(saturation > 50) & (value > 50)]
+    found, counts = np.unique(coloured, return_counts=True)
+    if not len(coloured) or counts.max() < max(0.45 * len(hue), 0.7 * len(coloured)):
+        return None
+    return str(found[counts.argmax()])
 
 
 def nearest(drawings: Drawings, side: int = 32, coloured: bool = True) -> float:

@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tools.tiny_data.canvas import FRAME, Sketch, background, compose, photograph, scatter
+from tools.tiny_data.canvas import CELLS, FRAME, Sketch, background, compose, covered, photograph, scatter
 from tools.tiny_data.drawings import (
     COLOURS,
     STYLES,
     UNSEEN,
     Drawings,
     bend,
+    colour_of,
     flat,
     grey,
     jitter,
@@ -32,6 +33,7 @@ from tools.tiny_data.examples import (
     NUMBERS,
     TRAIN,
     Record,
+    as_sentence,
     choose,
     conversation,
     is_held_out,
@@ -53,6 +55,7 @@ SHARES = {  # of the kinds in each part
 }
 LOOKING = {  # of the kinds in training
     TRAIN: {"name": 0.12, "colour": 0.1, "count": 0.34, "position": 0.26, "several": 0.16, "nothing": 0.02}}
+COVERED = 0.15  # share of a cell from which a thing lies in it
 NAME = ("What is it?", "What is this?", "What do you see?", "What is in the picture?")
 COLOUR = ("What colour is it?", "Which colour is it?", "What colour {verb} the {name}?")
 COUNT = ("How many are there?", "How many do you see?", "How many {plural} are there?", "How many {plural} do you see?")
@@ -66,15 +69,16 @@ ASKED_BLIND = (*NAME[2:], COLOUR[2], *COUNT[2:], *PLACE, "What colour {verb} the
 
 
 def write(out: Path, drawings: Drawings, train: int, held_out: int, seed: int = 0, workers: int = 2) -> Record:
-    """OUT/train.jsonl and OUT/held_out.jsonl with OUT/pictures, and captions_*.jsonl, in which the same pictures are
-    described; returns counts by kind, bytes, seconds and the baseline `nearest`, by colours and by grey pixels. The
-    same seed writes the same files, with any number of workers."""
+    """OUT/train.jsonl and OUT/held_out.jsonl with OUT/pictures, captions_*.jsonl, in which the same pictures are
+    described, and cells_*.jsonl, which tell what lies in each of their cells; returns counts by kind, bytes, seconds
+    and the baseline `nearest`, by colours and by grey pixels. The same seed writes the same files, with any number of
+    workers."""
     told = write_all(Path(out), Seeing(drawings, SHARES), "pictures", {TRAIN: train, HELD_OUT: held_out}, seed, workers)
     return {**told, "nearest": round(nearest(drawings), 4), "nearest_grey": round(nearest(drawings, coloured=False), 4)}
 
 
 def looking(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
-    """OUT/train.jsonl and OUT/captions_train.jsonl with OUT/pictures, other ones than `write` makes of that seed, each
+    """OUT/train.jsonl and the others of training with OUT/pictures, other ones than `write` makes of that seed, each
     asked about in several turns if it can be; returns counts by kind, bytes and seconds."""
     made = Seeing(drawings, LOOKING, asked=4)
     return write_all(Path(out), made, "pictures", {TRAIN: train}, seed + 1, workers)
@@ -93,17 +97,19 @@ class Seeing:
         kinds, shares = zip(*self.shares[part].items(), strict=True)
         kind = kinds[rng.choice(len(kinds), p=shares)]
         style = self._style(rng, part, kind)
-        image, question, answer, caption, more = MAKERS[kind](Hand(rng, self.drawings, part, style))
-        if image is None:
+        page, drawn, question, answer, caption, more = MAKERS[kind](Hand(rng, self.drawings, part, style))
+        if page is None:
             return {"": conversation(name, kind, None, [], question, answer)}
         path = f"pictures/{name}.jpg"
-        photograph(rng, image, folder / path)
+        photograph(rng, compose(page, [each.sketch for each in drawn]), folder / path)
         shown = [{"type": "image", "image": path}]
         line = conversation(name, kind, style, shown, question, answer)
         more = [other for other in more if question not in other.phrasings]
         for i in rng.permutation(len(more))[: self.asked - 1]:
             line["messages"] += turn([], pick(rng, more[i].phrasings), more[i].answer)
-        return {"": line, "captions": conversation(name, kind, style, shown, "", caption)}
+        about = lambda text: {"id": name, "kind": kind, "style": style, "messages": [
+            {"role": "user", "content": shown}, {"role": "assistant", "content": text}]}
+        return {"": line, "captions": about(as_sentence(caption)), "cells": about(cells(drawn))}
 
     @staticmethod
     def _style(rng: np.random.Generator, part: str, kind: str) -> str:
@@ -117,10 +123,21 @@ class Asked(NamedTuple):
     answer: str
 
 
-class Shown(NamedTuple):
-    """caption: all that is asked of pictures of its kind, in words. more: what else can be asked of this one."""
+class Drawn(NamedTuple):
+    """A thing in a picture, with its colour and its place, if they are to be told."""
 
-    image: Image.Image | None
+    thing: Thing
+    sketch: Sketch
+    colour: str | None = None
+    place: str | None = None
+
+
+class Shown(NamedTuple):
+    """page: what the drawn stand on, or None without a picture. caption: all that is asked of pictures of its kind, in
+    words. more: what else can be asked of this one."""
+
+    page: Image.Image | None
+    drawn: tuple[Drawn, ...]
     question: str
     answer: str
     caption: str
@@ -165,14 +182,21 @@ class Hand:
     def page(self, images: list[Image.Image]) -> Image.Image:
         return background(self.rng, images)
 
+    def natural(self, thing: Thing, image: Image.Image) -> str | None:
+        """The colour that a drawing has as it stands, if it has a single one that is of this part."""
+        colour = colour_of(image)
+        return colour if colour and is_held_out("colour", thing, colour) == (self.part == HELD_OUT) else None
+
 
 def name(hand: Hand) -> Shown:
     """One thing, large or smaller, anywhere; in training at any angle now and then."""
     thing = pick(hand.rng, EVERY)
     turn = 180.0 if hand.part == TRAIN and hand.rng.random() < 0.1 else 25.0
     image = hand.sketch(thing, (0.45, 1.0), turn)
-    page = compose(hand.page([image]), [(image, tuple(hand.rng.random(2)))])
-    return Shown(page, hand.say(NAME), thing.phrase, thing.phrase)
+    page = hand.page([image])
+    drawn = Drawn(thing, (image, tuple(hand.rng.random(2))), hand.natural(thing, image))
+    more = (Asked(said_of(COLOUR, thing), drawn.colour),) if drawn.colour else ()
+    return Shown(page, (drawn,), hand.say(NAME), thing.phrase, thing.phrase, more)
 
 
 def colour(hand: Hand) -> Shown:
@@ -180,17 +204,19 @@ def colour(hand: Hand) -> Shown:
     thing, named = hand.choose("colour", EVERY, tuple(COLOURS))
     image = recolour(hand.sketch(thing, (0.35, 0.9), colours=False), named)
     if hand.rng.random() < 0.7:
-        page = compose(hand.page([image]), [(image, tuple(hand.rng.random(2)))])
-        return Shown(page, hand.say(COLOUR, thing), named, f"{named} {thing.name}", (Asked(NAME, thing.phrase),))
+        page = hand.page([image])
+        drawn = (Drawn(thing, (image, tuple(hand.rng.random(2))), named),)
+        return Shown(page, drawn, hand.say(COLOUR, thing), named, f"{named} {thing.name}", (Asked(NAME, thing.phrase),))
     while True:
         other, second = hand.choose("colour", EVERY, tuple(COLOURS))
         if other != thing and second != named:
             break
     images = [image, recolour(hand.sketch(other, (0.35, 0.45), colours=False), second)]
     images[0].thumbnail((0.45 * FRAME, 0.45 * FRAME))
-    page = compose(hand.page(images), _row(hand, images))
-    more = (Asked(said_of(COLOUR[2:], other), second),)
-    return Shown(page, hand.say(COLOUR[2:], thing), named, f"{named} {thing.name} and {second} {other.name}", more)
+    page, pairs = hand.page(images), ((thing, named), (other, second))
+    drawn = tuple(Drawn(one, sketch, its) for (one, its), sketch in zip(pairs, _row(hand, images), strict=True))
+    caption, more = f"{named} {thing.name} and {second} {other.name}", (Asked(said_of(COLOUR[2:], other), second),)
+    return Shown(page, drawn, hand.say(COLOUR[2:], thing), named, caption, more)
 
 
 def count(hand: Hand) -> Shown:
@@ -203,7 +229,8 @@ def count(hand: Hand) -> Shown:
                   for _ in range(number)]
         placed, size = scatter(hand.rng, images), 0.95 * size
     counted = f"{NUMBERS[number]} {thing.name if number == 1 else thing.plural}"
-    return Shown(compose(hand.page(images), placed), hand.say(COUNT, thing), NUMBERS[number], counted)
+    drawn = tuple(Drawn(thing, sketch) for sketch in placed)
+    return Shown(hand.page(images), drawn, hand.say(COUNT, thing), NUMBERS[number], counted)
 
 
 def position(hand: Hand) -> Shown:
@@ -211,22 +238,24 @@ def position(hand: Hand) -> Shown:
     if hand.rng.random() < 0.5:
         thing, where = hand.choose("position", EVERY, tuple(PLACES))
         image = hand.sketch(thing, (0.3, 0.45))
-        page = compose(hand.page([image]), [(image, _near(hand, where))])
+        page, drawn = hand.page([image]), (Drawn(thing, (image, _near(hand, where)), place=where),)
         more = (Asked(NAME, thing.phrase),)
-        return Shown(page, hand.say(PLACE, thing), at(where), f"{thing.phrase} {at(where)}", more)
+        return Shown(page, drawn, hand.say(PLACE, thing), at(where), f"{thing.phrase} {at(where)}", more)
     pair = pick(hand.rng, tuple(PAIRS))
     (first, _), (second, _) = (hand.choose("position", EVERY, (where,)) for where in pair)
     while second == first:
         second, _ = hand.choose("position", EVERY, (pair[1],))
     images = [hand.sketch(thing, (0.3, 0.42)) for thing in (first, second)]
-    page = compose(hand.page(images), [(image, _near(hand, where)) for image, where in zip(images, pair, strict=True)])
+    page = hand.page(images)
+    drawn = tuple(Drawn(thing, (image, _near(hand, where)), place=where)
+                  for thing, image, where in zip((first, second), images, pair, strict=True))
     asked = hand.rng.integers(2)  # which of the two the answer is about
     chance, caption = hand.rng.random(), f"{first.phrase} {PAIRS[pair][0]} {second.phrase}"
     more = tuple(question for i, one, two in ((0, first, second), (1, second, first)) for question in (
         Asked(said_of(BESIDE, two, relation=PAIRS[pair][i]), one.phrase),
         Asked(said_of(AT_SIDE, place=at(pair[i])), one.phrase), Asked(said_of(PLACE, one), at(pair[i]))))
     phrasings, answer = more[3 * asked + (0 if chance < 0.4 else 1 if chance < 0.7 else 2)]
-    return Shown(page, pick(hand.rng, phrasings), answer, caption, more)
+    return Shown(page, drawn, pick(hand.rng, phrasings), answer, caption, more)
 
 
 def several(hand: Hand) -> Shown:
@@ -244,7 +273,9 @@ def several(hand: Hand) -> Shown:
              if not is_held_out("position", thing, where)]
     more = tuple(question for thing, where in sides for question in (
         Asked(said_of(AT_SIDE, place=at(where)), thing.phrase), Asked(said_of(PLACE, thing), at(where))))
-    return Shown(compose(hand.page(images), _row(hand, images)), hand.say(SEVERAL), answer, answer, more)
+    page = hand.page(images)
+    drawn = tuple(Drawn(thing, sketch) for thing, sketch in zip(things, _row(hand, images), strict=True))
+    return Shown(page, drawn, hand.say(SEVERAL), answer, answer, more)
 
 
 def nothing(hand: Hand) -> Shown:
@@ -252,7 +283,7 @@ def nothing(hand: Hand) -> Shown:
     thing, phrasing = hand.choose("nothing", EVERY, ASKED_BLIND)
     # What names no thing is asked in both parts.
     phrasing = pick(hand.rng, NAME + COLOUR[:2] + COUNT[:2]) if hand.rng.random() < 0.3 else phrasing
-    return Shown(None, hand.say((phrasing,), thing), "I see no picture.", "")
+    return Shown(None, (), hand.say((phrasing,), thing), "I see no picture.", "")
 
 
 MAKERS: dict[str, Callable[[Hand], Shown]] = {"name": name, "colour": colour, "count": count, "position": position,
@@ -270,6 +301,21 @@ def at(where: str) -> str:
     """One of PLACES in words."""
     return {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom",
             "middle": "in the middle"}[where]
+
+
+def cells(drawn: tuple[Drawn, ...]) -> str:
+    """A line for each cell of the page, in raster order: how many things there are, and of those that cover a good part
+    of the cell the name, with the colour and the place that are known. Of a single thing whose number is held out,
+    `Some`."""
+    shares, told = [covered(each.sketch) for each in drawn], NUMBERS[len(drawn)].capitalize()
+    if len(drawn) == 1 and is_held_out("count", drawn[0].thing, 1):
+        told = "Some"
+    words = [" ".join(filter(None, (each.colour, each.thing.name, each.place))) for each in drawn]
+    lines = []
+    for cell in np.ndindex(CELLS, CELLS):
+        there = {word: None for word, share in zip(words, shares, strict=True) if share[cell] > COVERED}
+        lines.append(" ".join((told, *there)))
+    return "\n".join(lines)
 
 
 def _near(hand: Hand, where: str) -> tuple[float, float]:
