@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     said = Voices(packages, arguments.recordings)
     drawings, seed = Drawings(packages.folder), arguments.seed
     parts = {"seeing": lambda out: seeing.write(out, drawings, 50_000, 3_000, seed),
-             "looking": lambda out: seeing.looking(out, drawings, 40_000, seed),
+             "looking": lambda out: seeing.looking(out, drawings, 60_000, seed),
              "watching": lambda out: watching.write(out, drawings, 8_000, 600, seed),
              "frames": lambda out: frames.write(out, 6_000, 100, seed),
              "hearing": lambda out: hearing.write(out, said, hearing.Counts(), seed),

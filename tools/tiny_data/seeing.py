@@ -104,7 +104,7 @@ class Seeing:
         photograph(rng, compose(page, [each.sketch for each in drawn]), folder / path)
         shown = [{"type": "image", "image": path}]
         line = conversation(name, kind, style, shown, question, answer)
-        more = [other for other in more if question not in other.phrasings]
+        more = [other for other in (*more, *colours(drawn)) if question not in other.phrasings]
         for i in rng.permutation(len(more))[: self.asked - 1]:
             line["messages"] += turn([], pick(rng, more[i].phrasings), more[i].answer)
         about = lambda text: {"id": name, "kind": kind, "style": style, "messages": [
@@ -194,9 +194,8 @@ def name(hand: Hand) -> Shown:
     turn = 180.0 if hand.part == TRAIN and hand.rng.random() < 0.1 else 25.0
     image = hand.sketch(thing, (0.45, 1.0), turn)
     page = hand.page([image])
-    drawn = Drawn(thing, (image, tuple(hand.rng.random(2))), hand.natural(thing, image))
-    more = (Asked(said_of(COLOUR, thing), drawn.colour),) if drawn.colour else ()
-    return Shown(page, (drawn,), hand.say(NAME), thing.phrase, thing.phrase, more)
+    drawn = (Drawn(thing, (image, tuple(hand.rng.random(2))), hand.natural(thing, image)),)
+    return Shown(page, drawn, hand.say(NAME), thing.phrase, thing.phrase)
 
 
 def colour(hand: Hand) -> Shown:
@@ -215,8 +214,7 @@ def colour(hand: Hand) -> Shown:
     images[0].thumbnail((0.45 * FRAME, 0.45 * FRAME))
     page, pairs = hand.page(images), ((thing, named), (other, second))
     drawn = tuple(Drawn(one, sketch, its) for (one, its), sketch in zip(pairs, _row(hand, images), strict=True))
-    caption, more = f"{named} {thing.name} and {second} {other.name}", (Asked(said_of(COLOUR[2:], other), second),)
-    return Shown(page, drawn, hand.say(COLOUR[2:], thing), named, caption, more)
+    return Shown(page, drawn, hand.say(COLOUR[2:], thing), named, f"{named} {thing.name} and {second} {other.name}")
 
 
 def count(hand: Hand) -> Shown:
@@ -238,7 +236,8 @@ def position(hand: Hand) -> Shown:
     if hand.rng.random() < 0.5:
         thing, where = hand.choose("position", EVERY, tuple(PLACES))
         image = hand.sketch(thing, (0.3, 0.45))
-        page, drawn = hand.page([image]), (Drawn(thing, (image, _near(hand, where)), place=where),)
+        page = hand.page([image])
+        drawn = (Drawn(thing, (image, _near(hand, where)), hand.natural(thing, image), where),)
         more = (Asked(NAME, thing.phrase),)
         return Shown(page, drawn, hand.say(PLACE, thing), at(where), f"{thing.phrase} {at(where)}", more)
     pair = pick(hand.rng, tuple(PAIRS))
@@ -247,7 +246,7 @@ def position(hand: Hand) -> Shown:
         second, _ = hand.choose("position", EVERY, (pair[1],))
     images = [hand.sketch(thing, (0.3, 0.42)) for thing in (first, second)]
     page = hand.page(images)
-    drawn = tuple(Drawn(thing, (image, _near(hand, where)), place=where)
+    drawn = tuple(Drawn(thing, (image, _near(hand, where)), hand.natural(thing, image), where)
                   for thing, image, where in zip((first, second), images, pair, strict=True))
     asked = hand.rng.integers(2)  # which of the two the answer is about
     chance, caption = hand.rng.random(), f"{first.phrase} {PAIRS[pair][0]} {second.phrase}"
@@ -274,7 +273,8 @@ def several(hand: Hand) -> Shown:
     more = tuple(question for thing, where in sides for question in (
         Asked(said_of(AT_SIDE, place=at(where)), thing.phrase), Asked(said_of(PLACE, thing), at(where))))
     page = hand.page(images)
-    drawn = tuple(Drawn(thing, sketch) for thing, sketch in zip(things, _row(hand, images), strict=True))
+    drawn = tuple(Drawn(thing, sketch, hand.natural(thing, sketch[0]))
+                  for thing, sketch in zip(things, _row(hand, images), strict=True))
     return Shown(page, drawn, hand.say(SEVERAL), answer, answer, more)
 
 
@@ -301,6 +301,12 @@ def at(where: str) -> str:
     """One of PLACES in words."""
     return {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom",
             "middle": "in the middle"}[where]
+
+
+def colours(drawn: tuple[Drawn, ...]) -> tuple[Asked, ...]:
+    """What can be asked of the colours of different things."""
+    phrasings = COLOUR if len(drawn) == 1 else COLOUR[2:]
+    return tuple(Asked(said_of(phrasings, each.thing), each.colour) for each in drawn if each.colour)
 
 
 def cells(drawn: tuple[Drawn, ...]) -> str:
