@@ -58,6 +58,7 @@ def test_the_loss_by_hand(cells):
     np.testing.assert_allclose(sums["certainty"], certainty, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_the_same_losses_and_they_fall(cells):
     given = batches(cells, 2) * 3
     losses, params, _ = follow(cells, given)
