@@ -170,6 +170,13 @@ def _one_a_row(config: OmniConfig, run: TrainConfig) -> None:
     require(not run.data.pack, f"objective {run.objective}", "wants one conversation a row; set data.pack=False")
 
 
+def _one_a_row_with_media(config: OmniConfig, run: TrainConfig) -> None:
+    _one_a_row(config, run)
+    media = run.data.media
+    require(bool(media.audio_blocks or media.frame_pairs), f"objective {run.objective}",
+            "learns from media alone; give them room in data.media")
+
+
 def _moved_to_the_left(values: jax.Array, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The kept values of each row [B, T] before all others, in their order, and where they are."""
     order = jnp.argsort(~kept, axis=1, stable=True)
@@ -279,7 +286,7 @@ OBJECTIVES = {
     "contrast": Objective(("thinker",), contrast),
     "ctc": Objective(("thinker",), ctc, check=_one_a_row),
     "frames": Objective(("thinker",), frames, check=_one_a_row),
-    "cells": Objective(("thinker",), cells, check=_one_a_row),
+    "cells": Objective(("thinker",), cells, check=_one_a_row_with_media),
     "talker": Objective(("thinker", "talker"), talker, "spoken"),
     "preference": Objective(("thinker", "talker", "reference"), preference, "pairs"),
     "codec": Objective(("token2wav", "codec_encoder", "speaker_encoder"), voice.codec, "clips", voice.check, (TABLE,),

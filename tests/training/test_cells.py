@@ -10,11 +10,11 @@ import scipy.special
 
 from omni_jax.errors import OmniError
 from omni_jax.training import setup as setups
+from omni_jax.training.config import MediaBudget
 from omni_jax.training.objectives import NEWLINE
-from omni_jax.training.packing import to_batch
 from tests.test_sharding import name
 from tests.training.conftest import changed
-from tests.training.trajectories import batches, evaluated, follow
+from tests.training.trajectories import batches, follow, weighed
 
 SOUND = {"type": "audio", "audio": np.sin(np.arange(1600) / 9).astype(np.float32)}
 PICTURES = [{"type": "image", "image": np.full((56, size, 3), shade, np.uint8), "min_pixels": 784}
@@ -31,11 +31,7 @@ def cells(run):
 
 
 def test_the_loss_by_hand(cells):
-    setup = setups.prepare(cells)
-    talk = lambda asked, answer: [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-    examples = [[setup.processor.example(talk(*turn))] for turn in TURNS]
-    batch = to_batch(examples, 96, setup.plan.config, cells.data.media)
-    sums, thinker = evaluated(setup, batch)
+    sums, batch, thinker = weighed(setups.prepare(cells), [[turn] for turn in TURNS], 96)
     length, found = batch.token_ids.shape[1], []
     for vectors, at in ((thinker.audio(batch.audio[0].mel, batch.audio[0].frames), batch.audio[0].destination),
                         (thinker.vision(batch.vision[0].pixels, batch.vision[0].cells), batch.vision[0].destination)):
@@ -68,7 +64,8 @@ def test_a_mesh_gives_the_same_losses_and_they_fall(cells):
     np.testing.assert_allclose(split, losses[:2], rtol=1e-4)
 
 
-def test_it_wants_one_conversation_a_row(cells):
-    packed = changed(cells, data=dataclasses.replace(cells.data, pack=True))
-    with pytest.raises(OmniError, match="one conversation a row"):
-        setups.prepare(packed)
+@pytest.mark.parametrize("fields, message", [({"pack": True}, "wants one conversation a row"),
+                                             ({"media": MediaBudget()}, "learns from media alone")])
+def test_settings_that_it_cannot_run_with(cells, fields, message):
+    with pytest.raises(OmniError, match=message):
+        setups.prepare(changed(cells, data=dataclasses.replace(cells.data, **fields)))

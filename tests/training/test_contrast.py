@@ -1,13 +1,14 @@
 """Encoders that learn which answer belongs to what: the loss by hand, and that rows and meshes change nothing."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from omni_jax.training import setup as setups
-from omni_jax.training.packing import to_batch
 from tests.test_sharding import name
 from tests.training.conftest import changed
-from tests.training.trajectories import batches, evaluated, follow
+from tests.training.trajectories import batches, follow, weighed
 
 TRAIN = ("thinker/vision/*", "thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*")
 SOUND = {"type": "audio", "audio": np.sin(np.arange(9000) / 9).astype(np.float32)}
@@ -24,17 +25,7 @@ def contrast(run):
 @pytest.fixture(scope="module")
 def weigh(contrast):
     """(rows of conversations [(asked, answer), …]) -> their sums, their batch, and the Thinker."""
-    setup = setups.prepare(contrast)
-
-    def weigh(rows):
-        talk = lambda asked, answer: [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-        examples = [[setup.processor.example(talk(*turn)) for turn in row] for row in rows]
-        length = max(sum(len(each.learn) for each in row) for row in examples) + 5
-        made = to_batch(examples, length, setup.plan.config, contrast.data.media)
-        sums, thinker = evaluated(setup, made)
-        return sums, made, thinker
-
-    return weigh
+    return functools.partial(weighed, setups.prepare(contrast), length=640)
 
 
 def test_the_loss_by_hand(weigh):

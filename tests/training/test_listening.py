@@ -9,10 +9,9 @@ import scipy.special
 
 from omni_jax.errors import OmniError
 from omni_jax.training import setup as setups
-from omni_jax.training.packing import to_batch
 from tests.test_sharding import name
 from tests.training.conftest import changed
-from tests.training.trajectories import batches, evaluated, follow
+from tests.training.trajectories import batches, follow, weighed
 
 sound = lambda samples, pitch: {"type": "audio", "audio": np.sin(np.arange(samples) / pitch).astype(np.float32)}
 # The second has a token twice in a row; the third has no sound, and the fourth's is shorter than what is said.
@@ -28,13 +27,10 @@ def listening(run):
     return lambda objective: changed(run, data=apart, objective=objective, train=train, z_loss=0.0)
 
 
-def weighed(run):
+def read_off(run):
     """(sums of TURNS, batch, float64 log-probabilities of each row's vectors [n, V], blank)."""
     setup = setups.prepare(run)
-    talk = lambda asked, answer: [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-    examples = [[setup.processor.example(talk(*turn))] for turn in TURNS]
-    made = to_batch(examples, 96, setup.plan.config, run.data.media)
-    sums, thinker = evaluated(setup, made)
+    sums, made, thinker = weighed(setup, [[turn] for turn in TURNS], 96)
     audio = made.audio[0]
     vectors = np.asarray(thinker.audio(audio.mel, audio.frames)).reshape(-1, thinker.head.weight.shape[-1])
     destination, length = audio.destination.reshape(-1), made.token_ids.shape[1]
@@ -51,7 +47,7 @@ def said(batch, row):
 
 def test_ctc_by_hand(listening):
     """The third has no sound, and the fourth's is too short."""
-    sums, batch, heard, blank = weighed(listening("ctc"))
+    sums, batch, heard, blank = read_off(listening("ctc"))
     total, tokens = 0.0, [said(batch, row) for row in (0, 1)]
     assert [any(a == b for a, b in itertools.pairwise(own)) for own in tokens] == [False, True]
     for row, own in enumerate(tokens):
@@ -63,7 +59,7 @@ def test_ctc_by_hand(listening):
 def test_frames_by_hand(listening):
     """Of the first two sounds' vectors those count that have a token of the answer; of the fourth's answer, the tokens
     that have a vector."""
-    sums, batch, heard, _ = weighed(listening("frames"))
+    sums, batch, heard, _ = read_off(listening("frames"))
     pairs = [zip(row, said(batch, number), strict=False) for number, row in enumerate(heard)]
     losses = [-probabilities[token] for own in pairs for probabilities, token in own]
     counts = [min(len(row), len(said(batch, number))) for number, row in enumerate(heard)]

@@ -1,6 +1,7 @@
 """A run's first steps without the loop around them, for comparisons."""
 
 import itertools
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from omni_jax.training.batch import TrainBatch
 from omni_jax.training.config import TrainConfig
 from omni_jax.training.datasets import train_batches
 from omni_jax.training.feed import put
+from omni_jax.training.packing import to_batch
 from omni_jax.training.step import make_eval_step, make_train_step
 from omni_jax.weights.names import nest
 
@@ -36,15 +38,19 @@ def follow(run: TrainConfig, given: list[TrainBatch]) -> tuple[list[float], dict
     return losses, jax.tree.map(np.asarray, state.params), jax.tree.map(np.asarray, frozen)
 
 
-def evaluated(setup: setups.Setup, made: TrainBatch) -> tuple[dict[str, jax.Array], Thinker]:
-    """(the objective's sums over a micro-batch, the Thinker) as the run begins."""
+def weighed(setup: setups.Setup, rows: Sequence[Sequence[tuple[list, str]]],
+            length: int) -> tuple[dict[str, jax.Array], TrainBatch, Thinker]:
+    """(the objective's sums over rows of conversations (asked, answer), their batch, the Thinker) as the run begins."""
+    talk = lambda asked, answer: [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    examples = [[setup.processor.example(talk(*turn)) for turn in row] for row in rows]
+    made = to_batch(examples, length, setup.plan.config, setup.plan.run.data.media)
     batch = put(jax.tree.map(lambda x: x[None], made), setup.mesh)
     with jax.set_mesh(setup.mesh):
         state, frozen = setups.load(setup)
         sums = make_eval_step(setup.plan)(state.params, frozen, batch)
         tree = nest(dict(sorted({**state.params, **frozen}.items())))
         thinker = nnx.merge(setup.plan.graphdefs["thinker"], tree["thinker"])
-    return sums, thinker
+    return sums, made, thinker
 
 
 def joined(batch: TrainBatch) -> TrainBatch:
