@@ -211,14 +211,11 @@ out/tiny/drill_model: | out/tiny/lexicon_model out/tiny/data/lexicon/drill_train
 out/tiny/converse_model: | out/tiny/drill_model
 out/tiny/look_model: | out/tiny/converse_model out/tiny/data/looking
 
-# Trials, not in what is shipped: their files say what came of them. cells leaves a head behind, and of align the vision
-# tower alone has learnt.
+# Trials, not in what is shipped: their files say what came of them. Of cells the vision tower alone goes on to align.
 out/tiny/heed_model: | out/tiny/answered_model
-out/tiny/looked_model: | out/tiny/look_model
-	$(BIN)/python -m tools.pack out/tiny/converse_model $@ --blend out/tiny/look_model 0.25
-out/tiny/cells_model: | out/tiny/looked_model
+out/tiny/cells_model: | out/tiny/frozen_model out/tiny/data/seeing out/tiny/data/looking
 out/tiny/told_model: | out/tiny/cells_model
-	$(BIN)/python -m tools.pack out/tiny/cells_model $@ --blend out/tiny/looked_model 1 --keep thinker.visual --dtype float32
+	$(BIN)/python -m tools.pack out/tiny/cells_model $@ --blend out/tiny/frozen_model 1 --keep thinker.visual --dtype float32
 out/tiny/align_model: | out/tiny/told_model
 
 out/tiny/own_model: | out/tiny/recode_model

@@ -8,12 +8,11 @@ single things alone. Expect 1.51 / 1.37 / 1.24 / 1.18 / 1.16 nats a cell on the 
 1,000 / 1,500 / 2,000 steps, in training 0.93; 35 minutes on two cores. What comes of it, align_tiny.py says.
 """
 
-from configs.tiny_stages import CELLS, sources, tiny
+from configs.tiny_stages import CELLS, LOOKING, sources, tiny
 from omni_jax.training.config import MediaBudget
 
-config = tiny("looked_model", CELLS, MediaBudget(frame_pairs=((1, 88),), pictures=1), length=288, batch_size=88,
-              steps=2_000, objective="cells",
-              train=("thinker/vision/*", "thinker/lm_head/*", "thinker/decoder/norm/*"), **{
-                  "data.held_out": sources({"seeing/cells_": 1.0}, "held_out"), "data.pack": False, "average": 0.99,
-                  "optimizer.warmup_steps": 20, "optimizer.end": 0.03, "optimizer.muon": ("thinker/vision/*",),
+config = tiny("frozen_model", CELLS, MediaBudget(frame_pairs=((1, 88),), pictures=1), length=288, batch_size=88,
+              steps=2_000, objective="cells", **{
+                  **LOOKING, "train": ("thinker/vision/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
+                  "data.held_out": sources({"seeing/cells_": 1.0}, "held_out"), "data.pack": False,
                   "optimizer.muon_rate": 6.0})

@@ -11,9 +11,7 @@ none of which was asked about natural colours. Expect 0.550 / 0.538 / 0.519 / 0.
 a quarter 50, 49 and 31), but the yellow taxi of the samples is called purple, from 40 % of the way on.
 """
 
-from configs.tiny_stages import LOOKED, LOOKED_MEDIA, sources, tiny
+from configs.tiny_stages import LOOKED, LOOKED_MEDIA, LOOKING, SIGHT, sources, tiny
 
-config = tiny("converse_model", LOOKED, LOOKED_MEDIA, batch_size=8, steps=1650, train=("thinker/vision/*",), **{
-    "data.held_out": sources({"seeing/": 0.8, "watching/": 0.2}, "held_out"), "average": 0.99,
-    "optimizer.warmup_steps": 20, "optimizer.end": 0.03, "optimizer.muon": ("thinker/vision/*",),
-    "optimizer.muon_rate": 3.0})
+config = tiny("converse_model", LOOKED, LOOKED_MEDIA, steps=1650,
+              **{**LOOKING, "data.held_out": sources(SIGHT, "held_out")})

@@ -49,6 +49,10 @@ LOOKED_MEDIA = MediaBudget(audio_blocks=24, frame_pairs=((1, 88),), pictures=8)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
              "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}
+# Of the stages in which the vision tower learns on alone, through the Thinker as it is.
+LOOKING = {"train": ("thinker/vision/*",), "average": 0.99, "optimizer.warmup_steps": 20, "optimizer.end": 0.03,
+           "optimizer.muon": ("thinker/vision/*",), "optimizer.muon_rate": 3.0}
+SIGHT = {"seeing/": 0.8, "watching/": 0.2}  # what they are measured by
 
 
 def sources(shares: Mapping[str, float], part: str) -> tuple[Source, ...]:

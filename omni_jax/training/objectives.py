@@ -134,8 +134,8 @@ def cells(models: dict[str, Any], config: OmniConfig, run: TrainConfig, batch: T
     thinker, tokens, (B, T) = models["thinker"], batch.token_ids, batch.token_ids.shape
     vectors, at = zip(*[(v.reshape(-1, v.shape[-1]), d.reshape(-1)) for v, d in _media(thinker, run, batch)],
                       strict=True)
-    logits = thinker.head(thinker.decoder.norm(jnp.concatenate(vectors))).astype(jnp.float32)
-    log_shares = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    # Once a vector, not once a token of its line, as `token_losses` would: there are many more of these.
+    log_shares = jax.nn.log_softmax(thinker.head(thinker.decoder.norm(jnp.concatenate(vectors))).astype(jnp.float32))
     at = jnp.concatenate(at)
     index = jnp.full(B * T, -1).at[at].set(jnp.arange(len(at)), mode="drop").reshape(B, T)
     index, _ = _moved_to_the_left(index, index >= 0)  # the vectors of each row, in the order of their tokens

@@ -188,7 +188,7 @@ def test_cells_do_not_tell_what_is_held_out(drawings, tmp_path):
             for record in lines(tmp_path / "data", "cells_train")}
     assert told.keys() == shown.keys() and all(len(each) == canvas.CELLS**2 for each in told.values())
     coloured = [(colour, name) for each in told.values() for line in each for colour in COLOURS for name in THINGS
-                if f" {colour} {name}" in line + " "]
+                if f" {colour} {name} " in line + " "]
     assert len(coloured) > 20
     assert not any(examples.is_held_out("colour", THINGS[name], colour) for colour, name in coloured
                    if not any(name != other and other.startswith(name) for other in THINGS))

@@ -129,9 +129,10 @@ def colour_of(image: Image.Image) -> str | None:
     small = image.resize((32, 32), Image.Resampling.BOX)
     hue, saturation, value = np.asarray(small.convert("RGB").convert("HSV"), np.float32)[
         np.asarray(small.getchannel("A")) > 127].T
-    names = np.array([*_HUES, "red"])[np.searchsorted([*_HUES.values()], hue * 360 / 255, side="right")]
+    hue = hue * 360 / 255  # degrees
+    names = np.array([*_HUES, "red"])[np.searchsorted([*_HUES.values()], hue, side="right")]
     names[(names == "red") & (saturation < 140) & (value > 190)] = "pink"
-    names[np.isin(names, ("red", "orange")) & (hue > 7) & (hue < 32) & (value < 195)] = "brown"
+    names[np.isin(names, ("red", "orange")) & (hue > 10) & (hue < 45) & (value < 195)] = "brown"
     coloured = names[(saturation > 50) & (value > 50)]
     found, counts = np.unique(coloured, return_counts=True)
     if not len(coloured) or counts.max() < max(0.45 * len(hue), 0.7 * len(coloured)):

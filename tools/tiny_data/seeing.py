@@ -33,7 +33,6 @@ from tools.tiny_data.examples import (
     NUMBERS,
     TRAIN,
     Record,
-    as_sentence,
     choose,
     conversation,
     is_held_out,
@@ -107,9 +106,9 @@ class Seeing:
         more = [other for other in (*more, *colours(drawn)) if question not in other.phrasings]
         for i in rng.permutation(len(more))[: self.asked - 1]:
             line["messages"] += turn([], pick(rng, more[i].phrasings), more[i].answer)
-        about = lambda text: {"id": name, "kind": kind, "style": style, "messages": [
-            {"role": "user", "content": shown}, {"role": "assistant", "content": text}]}
-        return {"": line, "captions": about(as_sentence(caption)), "cells": about(cells(drawn))}
+        described = conversation(name, kind, style, shown, "", caption)
+        by_cells = [described["messages"][0], {"role": "assistant", "content": cells(drawn)}]  # no sentence
+        return {"": line, "captions": described, "cells": {**described, "messages": by_cells}}
 
     @staticmethod
     def _style(rng: np.random.Generator, part: str, kind: str) -> str:
