@@ -144,13 +144,12 @@ out/smoke/model: | .venv/run
 	$(BIN)/python -m tools.random_checkpoint configs/smoke.json out/smoke/model --gain 0.8 --dtype float32
 
 # omni-tiny, from nothing: the data that it learns from, the random model that it starts as, its stages, and the weights
-# that come with the package: what has been learnt so far, in half the bytes, without the encoders of training. A quarter
-# of the way to look it names and counts as well as at its end, and sees what is unlike those pictures as before.
+# that come with the package: what has been learnt so far, in half the bytes, without the encoders of training.
 TINY := contrast language see frames hear perceive listen watch answer codec vocoder recode \
-	flow talker read voices attune known polish lexicon drill converse look
-tiny: out/tiny/look_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
+	flow talker read voices attune known polish lexicon drill converse look cells align
+tiny: out/tiny/aligned_model  ## trains omni-tiny anew and puts it in the place of the one that comes with the package
 	rm -rf out/tiny/packed out/tiny/packed_codec
-	$(BIN)/python -m tools.pack out/tiny/converse_model out/tiny/packed --blend $< 0.25 --dtype float16 \
+	$(BIN)/python -m tools.pack out/tiny/converse_model out/tiny/packed --blend $< 1 --dtype float16 \
 		--encoders out/tiny/packed_codec
 	cp out/tiny/packed/* omni_jax/assets/omni-tiny/
 	cp out/tiny/packed_codec/codec_encoder.* omni_jax/assets/omni-tiny-codec/
@@ -211,12 +210,22 @@ out/tiny/drill_model: | out/tiny/lexicon_model out/tiny/data/lexicon/drill_train
 out/tiny/converse_model: | out/tiny/drill_model
 out/tiny/look_model: | out/tiny/converse_model out/tiny/data/looking
 
-# Trials, not in what is shipped: their files say what came of them. Of cells the vision tower alone goes on to align.
-out/tiny/heed_model: | out/tiny/answered_model
-out/tiny/cells_model: | out/tiny/frozen_model out/tiny/data/seeing out/tiny/data/looking
+# A quarter of the way to look it names and counts as well as at its end, and sees what is unlike those pictures as before.
+out/tiny/looked_model: | out/tiny/look_model
+	$(BIN)/python -m tools.pack out/tiny/converse_model $@ --blend out/tiny/look_model 0.25 --dtype float32
+
+# Of cells the vision tower alone goes on.
+out/tiny/cells_model: | out/tiny/looked_model
 out/tiny/told_model: | out/tiny/cells_model
-	$(BIN)/python -m tools.pack out/tiny/cells_model $@ --blend out/tiny/frozen_model 1 --keep thinker.visual --dtype float32
+	$(BIN)/python -m tools.pack out/tiny/cells_model $@ --blend out/tiny/looked_model 1 --keep thinker.visual --dtype float32
 out/tiny/align_model: | out/tiny/told_model
+
+# Most of the way: at its end the taxi of the samples is called green.
+out/tiny/aligned_model: | out/tiny/align_model
+	$(BIN)/python -m tools.pack out/tiny/looked_model $@ --blend out/tiny/align_model 0.7 --dtype float32
+
+# A trial, not in what is shipped: its file says what came of it.
+out/tiny/heed_model: | out/tiny/answered_model
 
 out/tiny/own_model: | out/tiny/recode_model
 	rm -rf $@.partial

@@ -33,8 +33,8 @@ KNOWN = {"replying/codes_known_": 1.0}
 POLISHED = {"replying/codes_known_": 0.5, "lexicon/joined_": 0.5}
 CONVERSED = {"replying/codes_known_": 0.46, "lexicon/drill_": 0.34, "lexicon/spelt_": 0.2}
 LOOKED = {"looking/": 0.5, "seeing/": 0.4, "watching/": 0.06, "asking/": 0.04}
-CELLS = {"looking/cells_": 0.5, "seeing/cells_": 0.5}
-ALIGNED = {"looking/": 0.45, "seeing/": 0.45, "watching/": 0.06, "asking/": 0.04}
+CELLS = {"seeing/cells_": 0.7, "looking/cells_": 0.3}
+ALIGNED = {"seeing/": 0.5, "looking/": 0.38, "watching/": 0.08, "asking/": 0.04}
 SPOKEN = {"lexicon/spelt_": 0.8, "replying/codes_typed_": 0.2}
 DRILLED = {"lexicon/drill_": 0.7, "lexicon/spelt_": 0.18, "replying/codes_typed_": 0.12}
 CAPTIONED_MEDIA = MediaBudget(frame_pairs=((1, 112),), pictures=8)
