@@ -152,6 +152,21 @@ def test_looking_asks_more_of_a_picture(drawings, tmp_path):
     assert {record["kind"] for record in turns.values() if len(record["messages"]) == 8} == {"position", "several"}
 
 
+def test_scanning_shows_four_things(drawings, tmp_path):
+    """Another one in each quarter, which its middle cells tell; and nothing of the places that can be held out."""
+    told = seeing.scanning(tmp_path / "data", drawings, 12, seed=3, workers=1)
+    assert told["train"] == {"four": 12}
+    answers = {record["id"]: record["messages"][1]["content"] for record in lines(tmp_path / "data", "train")}
+    for record in lines(tmp_path / "data", "cells_train"):
+        cells = np.array(record["messages"][1]["content"].split("\n")).reshape(canvas.CELLS, canvas.CELLS)
+        named = [{name for name in THINGS for line in part.ravel() if f" {name} " in line + " "}
+                 for half in np.split(cells, 2) for part in np.split(half, 2, axis=1)]
+        assert all(named) and len(set.union(*named)) >= 4
+        assert all(line.startswith("Four") for line in cells.ravel())
+        assert all(any(THINGS[name].phrase in answers[record["id"]].lower() for name in names) for names in named)
+        assert not any(line.endswith(tuple(seeing.PLACES)) for line in cells.ravel())
+
+
 def test_pictures_are_described(pictures):
     """What is asked of a picture is in its caption."""
     out, _ = pictures

@@ -62,7 +62,8 @@ def test_every_mesh_split_gives_the_same_losses(speech, objective, split):
     equal(other_params, params, 2e-5)
 
 
-@pytest.mark.parametrize("objective", ["codec", pytest.param("talker", marks=pytest.mark.slow)])
+@pytest.mark.slow  # that of the Thinker is in test_step.py
+@pytest.mark.parametrize("objective", ["codec", "talker"])
 def test_accumulated_equals_one_large_batch(speech, objective):
     run = speech_run(objective, *speech)
     whole = batches(run, 2)

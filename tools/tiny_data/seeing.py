@@ -2,7 +2,8 @@
 
 Each training picture is in one of two styles of drawing, in some other size, place, light and colour. Held out are a
 third style, of which names are asked, and one in five combinations of a thing and what else is asked of it. `looking`
-asks more of each picture, in several turns, and has more pictures to count and to find places in.
+asks more of each picture, in several turns, and has more pictures to count and to find places in; `scanning` has four
+things in each.
 """
 
 import dataclasses
@@ -54,6 +55,8 @@ SHARES = {  # of the kinds in each part
 }
 LOOKING = {  # of the kinds in training
     TRAIN: {"name": 0.12, "colour": 0.1, "count": 0.34, "position": 0.26, "several": 0.16, "nothing": 0.02}}
+SCANNING = {TRAIN: {"four": 1.0}}
+QUARTERS = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))  # centres, in frames: (x, y)
 COVERED = 0.15  # share of a cell from which a thing lies in it
 NAME = ("What is it?", "What is this?", "What do you see?", "What is in the picture?")
 COLOUR = ("What colour is it?", "Which colour is it?", "What colour {verb} the {name}?")
@@ -81,6 +84,11 @@ def looking(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: i
     asked about in several turns if it can be; returns counts by kind, bytes and seconds."""
     made = Seeing(drawings, LOOKING, asked=4)
     return write_all(Path(out), made, "pictures", {TRAIN: train}, seed + 1, workers)
+
+
+def scanning(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
+    """As `looking`, pictures of four things: a vision tower learns as much from one as from four pictures."""
+    return write_all(Path(out), Seeing(drawings, SCANNING), "pictures", {TRAIN: train}, seed + 2, workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +285,18 @@ def several(hand: Hand) -> Shown:
     return Shown(page, drawn, hand.say(SEVERAL), answer, answer, more)
 
 
+def four(hand: Hand) -> Shown:
+    """Four things, one in each quarter."""
+    things = [EVERY[i] for i in hand.rng.choice(len(EVERY), 4, replace=False)]
+    images = [hand.sketch(thing, (0.36, 0.5), turn=25.0) for thing in things]
+    centres = np.array(QUARTERS) + hand.rng.uniform(-0.05, 0.05, (4, 2))
+    *phrases, last = (thing.phrase for thing in things)
+    answer = f"{', '.join(phrases)} and {last}"
+    drawn = tuple(Drawn(thing, (image, tuple(centre)), hand.natural(thing, image))
+                  for thing, image, centre in zip(things, images, centres, strict=True))
+    return Shown(hand.page(images), drawn, hand.say(SEVERAL[3:]), answer, answer)
+
+
 def nothing(hand: Hand) -> Shown:
     """A question about a picture that nobody has shown."""
     thing, phrasing = hand.choose("nothing", EVERY, ASKED_BLIND)
@@ -286,7 +306,7 @@ def nothing(hand: Hand) -> Shown:
 
 
 MAKERS: dict[str, Callable[[Hand], Shown]] = {"name": name, "colour": colour, "count": count, "position": position,
-                               "several": several, "nothing": nothing}
+                               "several": several, "four": four, "nothing": nothing}
 
 
 def said_of(phrasings: tuple[str, ...], thing: Thing | None = None, **words: str) -> tuple[str, ...]:
