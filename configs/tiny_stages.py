@@ -34,6 +34,7 @@ POLISHED = {"replying/codes_known_": 0.5, "lexicon/joined_": 0.5}
 CONVERSED = {"replying/codes_known_": 0.46, "lexicon/drill_": 0.34, "lexicon/spelt_": 0.2}
 LOOKED = {"looking/": 0.5, "seeing/": 0.4, "watching/": 0.06, "asking/": 0.04}
 CELLS = {"seeing/cells_": 0.7, "looking/cells_": 0.3}
+SCANNED = {"seeing/cells_": 0.48, "looking/cells_": 0.16, "scanning/cells_": 0.36}
 ALIGNED = {"seeing/": 0.5, "looking/": 0.38, "watching/": 0.08, "asking/": 0.04}
 SPOKEN = {"lexicon/spelt_": 0.8, "replying/codes_typed_": 0.2}
 DRILLED = {"lexicon/drill_": 0.7, "lexicon/spelt_": 0.18, "replying/codes_typed_": 0.12}
@@ -46,12 +47,17 @@ WATCHED_MEDIA = MediaBudget(audio_blocks=68, frame_pairs=((1, 56),), pictures=8)
 ANSWERED_MEDIA = MediaBudget(audio_blocks=84, frame_pairs=((1, 40),), pictures=8)
 HEEDED_MEDIA = MediaBudget(audio_blocks=72, frame_pairs=((1, 28),), pictures=8)
 LOOKED_MEDIA = MediaBudget(audio_blocks=24, frame_pairs=((1, 88),), pictures=8)
+TOLD_MEDIA = MediaBudget(frame_pairs=((1, 22),), pictures=1)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
              "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}
 # Of the stages in which the vision tower learns on alone, through the Thinker as it is.
 LOOKING = {"train": ("thinker/vision/*",), "average": 0.99, "optimizer.warmup_steps": 20, "optimizer.end": 0.03,
            "optimizer.muon": ("thinker/vision/*",), "optimizer.muon_rate": 3.0}
+# Of those in which it tells what each cell shows, and the head and its norm learn with it to read this off.
+TELLING = {**LOOKING, "train": ("thinker/vision/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
+           "objective": "cells", "optimizer.muon_rate": 6.0, "data.pack": False, "data.length": 288, "batch_size": 88,
+           "accumulate": 4}
 SIGHT = {"seeing/": 0.8, "watching/": 0.2}  # what they are measured by
 
 

@@ -152,6 +152,19 @@ def test_looking_asks_more_of_a_picture(drawings, tmp_path):
     assert {record["kind"] for record in turns.values() if len(record["messages"]) == 8} == {"position", "several"}
 
 
+def test_plain_drawings_are_asked_about_as_they_are(drawings, tmp_path):
+    """Each once, upright in the middle of white: what the nearest by pixels is asked about as well."""
+    seeing.plain(tmp_path / "plain", drawings)
+    icons = sum(len(thing.icons) for thing in THINGS.values())
+    asked, known = (lines(tmp_path / "plain", part) for part in ("held_out", "train"))
+    assert len({record["id"] for record in asked}) == len(asked) == icons and len(known) == len(STYLES) * icons
+    assert {record["style"] for record in asked} == {UNSEEN} and {record["style"] for record in known} == set(STYLES)
+    cat = next(record for record in asked if record["id"] == f"{UNSEEN}-cat")
+    assert cat["messages"][1]["content"] == "A cat."
+    page = Image.open(tmp_path / "plain" / cat["messages"][0]["content"][0]["image"])
+    assert page.size == (112, 112) and page.getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_scanning_shows_four_things(drawings, tmp_path):
     """Another one in each quarter, which its middle cells tell; and nothing of the places that can be held out."""
     told = seeing.scanning(tmp_path / "data", drawings, 12, seed=3, workers=1)

@@ -140,6 +140,13 @@ def colour_of(image: Image.Image) -> str | None:
     return str(found[counts.argmax()])
 
 
+def on_white(image: Image.Image, side: int) -> Image.Image:
+    """RGB [side, side]: the drawing as it is, in the middle of white, which its longer side fills."""
+    page = Image.new("RGB", (SIDE, SIDE), "white")
+    page.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2), image)
+    return page.resize((side, side), Image.Resampling.BOX)
+
+
 def nearest(drawings: Drawings, side: int = 32, coloured: bool = True) -> float:
     """A baseline without learning: how many drawings of the unseen style lie nearest, pixel by pixel on white, to a
     drawing of the same thing in the trained styles. A share of 1."""
@@ -153,9 +160,7 @@ def _canonical(drawings: Drawings, styles: tuple[str, ...], side: int, coloured:
     """float32 [n, side * side (* 3)] of every drawing in these styles, upright in the middle of white, and names."""
     pixels, names = [], []
     for style, thing, icon in ((s, t, i) for s in styles for t in THINGS.values() for i in t.icons):
-        page, image = Image.new("RGB", (SIDE, SIDE), "white"), drawings.draw(style, icon)
-        page.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2), image)
-        page = page.resize((side, side), Image.Resampling.BOX).convert("RGB" if coloured else "L")
+        page = on_white(drawings.draw(style, icon), side).convert("RGB" if coloured else "L")
         pixels.append(np.asarray(page, np.float32).ravel() / 255)
         names.append(thing.name)
     return np.stack(pixels), names

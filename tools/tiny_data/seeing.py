@@ -7,6 +7,7 @@ things in each.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from omni_jax.weights.files import whole_directory
 from tools.tiny_data.canvas import CELLS, FRAME, Sketch, background, compose, covered, photograph, scatter
 from tools.tiny_data.drawings import (
     COLOURS,
@@ -26,6 +28,7 @@ from tools.tiny_data.drawings import (
     grey,
     jitter,
     nearest,
+    on_white,
     place,
     recolour,
 )
@@ -89,6 +92,22 @@ def looking(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: i
 def scanning(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
     """As `looking`, pictures of four things: a vision tower learns as much from one as from four pictures."""
     return write_all(Path(out), Seeing(drawings, SCANNING), "pictures", {TRAIN: train}, seed + 2, workers)
+
+
+def plain(out: Path, drawings: Drawings) -> Record:
+    """OUT/held_out.jsonl: every drawing of the unseen style, to be named, as `nearest` is asked about it; and
+    OUT/train.jsonl: those of the trained styles; with OUT/pictures."""
+    with whole_directory(Path(out)) as folder:
+        (folder / "pictures").mkdir()
+        for part, styles in ((HELD_OUT, (UNSEEN,)), (TRAIN, STYLES)):
+            lines = []
+            for style, thing, icon in ((s, t, i) for s in styles for t in EVERY for i in t.icons):
+                path = f"pictures/{style}-{icon}.png"
+                on_white(drawings.draw(style, icon), FRAME).save(folder / path)
+                shown = [{"type": "image", "image": path}]
+                lines.append(json.dumps(conversation(f"{style}-{icon}", "name", style, shown, NAME[0], thing.phrase)))
+            (folder / f"{part}.jsonl").write_text("\n".join(lines) + "\n")
+    return {"directory": str(out)}
 
 
 @dataclasses.dataclass(frozen=True)
