@@ -12,7 +12,6 @@ of `looking`: 1.34 / 1.25 / 1.20 / 1.18 after 400 / 800 / 1,200 / 1,500, in trai
 cores, with data made beside it. What comes of it, align_tiny.py says.
 """
 
-from configs.tiny_stages import CELLS, TELLING, TOLD_MEDIA, sources, tiny
+from configs.tiny_stages import CELLS, telling
 
-config = tiny("looked_model", CELLS, TOLD_MEDIA, steps=2_150,
-              **{**TELLING, "data.held_out": sources({"seeing/cells_": 1.0}, "held_out")})
+config = telling("looked_model", CELLS, steps=2_150)

@@ -47,17 +47,12 @@ WATCHED_MEDIA = MediaBudget(audio_blocks=68, frame_pairs=((1, 56),), pictures=8)
 ANSWERED_MEDIA = MediaBudget(audio_blocks=84, frame_pairs=((1, 40),), pictures=8)
 HEEDED_MEDIA = MediaBudget(audio_blocks=72, frame_pairs=((1, 28),), pictures=8)
 LOOKED_MEDIA = MediaBudget(audio_blocks=24, frame_pairs=((1, 88),), pictures=8)
-TOLD_MEDIA = MediaBudget(frame_pairs=((1, 22),), pictures=1)
 # Of the stages in which the audio tower learns alone, through the Thinker's head.
 LISTENING = {"data.pack": False, "train": ("thinker/audio/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
              "optimizer.muon": ("thinker/audio/*",), "optimizer.muon_rate": 10.0, "optimizer.warmup_steps": 40}
 # Of the stages in which the vision tower learns on alone, through the Thinker as it is.
 LOOKING = {"train": ("thinker/vision/*",), "average": 0.99, "optimizer.warmup_steps": 20, "optimizer.end": 0.03,
            "optimizer.muon": ("thinker/vision/*",), "optimizer.muon_rate": 3.0}
-# Of those in which it tells what each cell shows, and the head and its norm learn with it to read this off.
-TELLING = {**LOOKING, "train": ("thinker/vision/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
-           "objective": "cells", "optimizer.muon_rate": 6.0, "data.pack": False, "data.length": 288, "batch_size": 88,
-           "accumulate": 4}
 SIGHT = {"seeing/": 0.8, "watching/": 0.2}  # what they are measured by
 
 
@@ -74,6 +69,15 @@ def tiny(model: str, shares: Mapping[str, float], media: MediaBudget, length: in
     start = TrainConfig(f"{TINY}/{model}", data, optimizer=optimizer, dtype="float32", remat="none", steps=4_000,
                         batch_size=8, eval_every=250, eval_batches=8, checkpoint_every=250, keep=2, average=0.999)
     return with_fields(start, fields)
+
+
+def telling(model: str, shares: Mapping[str, float], **fields) -> TrainConfig:
+    """A run of the vision tower, as `tiny`, that tells what each cell of a picture shows; the head and its norm learn
+    with it, to read this off."""
+    return tiny(model, shares, MediaBudget(frame_pairs=((1, 22),), pictures=1), length=288, **{
+        **LOOKING, "objective": "cells", "train": ("thinker/vision/*", "thinker/lm_head/*", "thinker/decoder/norm/*"),
+        "data.held_out": sources({"seeing/cells_": 1.0}, "held_out"), "data.pack": False, "batch_size": 88,
+        "accumulate": 4, "optimizer.muon_rate": 6.0, **fields})
 
 
 def speaking(model: str, shares: Mapping[str, float], **fields) -> TrainConfig:

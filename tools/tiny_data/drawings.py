@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -140,11 +141,13 @@ def colour_of(image: Image.Image) -> str | None:
     return str(found[counts.argmax()])
 
 
-def on_white(image: Image.Image, side: int) -> Image.Image:
-    """RGB [side, side]: the drawing as it is, in the middle of white, which its longer side fills."""
-    page = Image.new("RGB", (SIDE, SIDE), "white")
-    page.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2), image)
-    return page.resize((side, side), Image.Resampling.BOX)
+def upright(drawings: Drawings, styles: tuple[str, ...], side: int) -> Iterator[tuple[str, Thing, str, Image.Image]]:
+    """Style, thing, icon and RGB [side, side] of every drawing in these styles as it is, in the middle of white, which
+    its longer side fills."""
+    for style, thing, icon in ((s, t, i) for s in styles for t in THINGS.values() for i in t.icons):
+        page, image = Image.new("RGB", (SIDE, SIDE), "white"), drawings.draw(style, icon)
+        page.paste(image, ((SIDE - image.width) // 2, (SIDE - image.height) // 2), image)
+        yield style, thing, icon, page.resize((side, side), Image.Resampling.BOX)
 
 
 def nearest(drawings: Drawings, side: int = 32, coloured: bool = True) -> float:
@@ -157,11 +160,10 @@ def nearest(drawings: Drawings, side: int = 32, coloured: bool = True) -> float:
 
 
 def _canonical(drawings: Drawings, styles: tuple[str, ...], side: int, coloured: bool) -> tuple[np.ndarray, list[str]]:
-    """float32 [n, side * side (* 3)] of every drawing in these styles, upright in the middle of white, and names."""
+    """float32 [n, side * side (* 3)] of every drawing in these styles, as `upright` has it, and names."""
     pixels, names = [], []
-    for style, thing, icon in ((s, t, i) for s in styles for t in THINGS.values() for i in t.icons):
-        page = on_white(drawings.draw(style, icon), side).convert("RGB" if coloured else "L")
-        pixels.append(np.asarray(page, np.float32).ravel() / 255)
+    for _, thing, _, page in upright(drawings, styles, side):
+        pixels.append(np.asarray(page.convert("RGB" if coloured else "L"), np.float32).ravel() / 255)
         names.append(thing.name)
     return np.stack(pixels), names
 

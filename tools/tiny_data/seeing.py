@@ -8,7 +8,7 @@ things in each.
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +28,9 @@ from tools.tiny_data.drawings import (
     grey,
     jitter,
     nearest,
-    on_white,
     place,
     recolour,
+    upright,
 )
 from tools.tiny_data.examples import (
     HELD_OUT,
@@ -90,7 +90,7 @@ def looking(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: i
 
 
 def scanning(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
-    """As `looking`, pictures of four things: a vision tower learns as much from one as from four pictures."""
+    """As `looking`, pictures of four things: in the same time a vision tower is shown more of them."""
     return write_all(Path(out), Seeing(drawings, SCANNING), "pictures", {TRAIN: train}, seed + 2, workers)
 
 
@@ -101,9 +101,9 @@ def plain(out: Path, drawings: Drawings) -> Record:
         (folder / "pictures").mkdir()
         for part, styles in ((HELD_OUT, (UNSEEN,)), (TRAIN, STYLES)):
             lines = []
-            for style, thing, icon in ((s, t, i) for s in styles for t in EVERY for i in t.icons):
+            for style, thing, icon, page in upright(drawings, styles, FRAME):
                 path = f"pictures/{style}-{icon}.png"
-                on_white(drawings.draw(style, icon), FRAME).save(folder / path)
+                page.save(folder / path)
                 shown = [{"type": "image", "image": path}]
                 lines.append(json.dumps(conversation(f"{style}-{icon}", "name", style, shown, NAME[0], thing.phrase)))
             (folder / f"{part}.jsonl").write_text("\n".join(lines) + "\n")
@@ -291,8 +291,7 @@ def several(hand: Hand) -> Shown:
         if len(set(things)) == number:
             break
     images = [hand.sketch(thing, (0.75 / number, 0.95 / number), turn=12.0) for thing in things]
-    phrases = [thing.phrase for thing in things]
-    answer = f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+    answer = listed(things)
     # Of no combination that the kind `position` holds out.
     sides = [(thing, where) for thing, where in ((things[0], "left"), (things[-1], "right"))
              if not is_held_out("position", thing, where)]
@@ -309,8 +308,7 @@ def four(hand: Hand) -> Shown:
     things = [EVERY[i] for i in hand.rng.choice(len(EVERY), 4, replace=False)]
     images = [hand.sketch(thing, (0.36, 0.5), turn=25.0) for thing in things]
     centres = np.array(QUARTERS) + hand.rng.uniform(-0.05, 0.05, (4, 2))
-    *phrases, last = (thing.phrase for thing in things)
-    answer = f"{', '.join(phrases)} and {last}"
+    answer = listed(things)
     drawn = tuple(Drawn(thing, (image, tuple(centre)), hand.natural(thing, image))
                   for thing, image, centre in zip(things, images, centres, strict=True))
     return Shown(hand.page(images), drawn, hand.say(SEVERAL[3:]), answer, answer)
@@ -339,6 +337,12 @@ def at(where: str) -> str:
     """One of PLACES in words."""
     return {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom",
             "middle": "in the middle"}[where]
+
+
+def listed(things: Sequence[Thing]) -> str:
+    """Two or more in words."""
+    *phrases, last = (thing.phrase for thing in things)
+    return f"{', '.join(phrases)} and {last}"
 
 
 def colours(drawn: tuple[Drawn, ...]) -> tuple[Asked, ...]:
