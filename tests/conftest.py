@@ -8,6 +8,9 @@ import os
 os.environ["XLA_FLAGS"] = (f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
                            "--xla_cpu_enable_concurrency_optimized_scheduler=false")
 os.environ.setdefault("NPROC", "16")
+# PyTorch's threads, in each worker as many as there are cores, wait for one another by spinning: two workers on two
+# cores take two to four times as long for it so.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
