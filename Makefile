@@ -158,7 +158,7 @@ tiny: out/tiny/aligned_model  ## trains omni-tiny anew and puts it in the place 
 out/tiny/packages: | .venv/tiny
 	$(BIN)/python -c "from tools.tiny_data.packages import fetch; fetch('$@')"
 
-PARTS := seeing looking scanning plain watching frames hearing asking voicing speaking replying splicing lexicon
+PARTS := seeing looking scanning restyling plain watching frames hearing asking voicing speaking replying splicing lexicon
 $(PARTS:%=out/tiny/data/%): out/tiny/data/%: | out/tiny/packages
 	$(BIN)/python -m tools.tiny_data out/tiny/data --part $* --packages out/tiny/packages
 

@@ -14,7 +14,18 @@ from omni_jax.data.audio import load_audio
 from omni_jax.data.video import load_video
 from omni_jax.errors import OmniError
 from tools.tiny_data import canvas, examples, seeing, watching
-from tools.tiny_data.drawings import COLOURS, STYLES, UNSEEN, Drawings, bend, colour_of, nearest, place, recolour
+from tools.tiny_data.drawings import (
+    COLOURS,
+    STYLES,
+    UNSEEN,
+    Drawings,
+    bend,
+    colour_of,
+    nearest,
+    place,
+    recolour,
+    restyle,
+)
 from tools.tiny_data.things import THINGS
 
 
@@ -169,15 +180,35 @@ def test_scanning_shows_four_things(drawings, tmp_path):
     """Another one in each quarter, which its middle cells tell; and nothing of the places that can be held out."""
     told = seeing.scanning(tmp_path / "data", drawings, 12, seed=3, workers=1)
     assert told["train"] == {"four": 12}
-    answers = {record["id"]: record["messages"][1]["content"] for record in lines(tmp_path / "data", "train")}
+    assert not (tmp_path / "data" / "train.jsonl").exists()  # nothing is asked
+    captions = {record["id"]: record["messages"][1]["content"] for record in lines(tmp_path / "data", "captions_train")}
     for record in lines(tmp_path / "data", "cells_train"):
         cells = np.array(record["messages"][1]["content"].split("\n")).reshape(canvas.CELLS, canvas.CELLS)
         named = [{name for name in THINGS for line in part.ravel() if f" {name} " in line + " "}
                  for half in np.split(cells, 2) for part in np.split(half, 2, axis=1)]
         assert all(named) and len(set.union(*named)) >= 4
         assert all(line.startswith("Four") for line in cells.ravel())
-        assert all(any(THINGS[name].phrase in answers[record["id"]].lower() for name in names) for names in named)
+        assert all(any(THINGS[name].phrase in captions[record["id"]].lower() for name in names) for names in named)
         assert not any(line.endswith(tuple(seeing.PLACES)) for line in cells.ravel())
+
+
+def test_restyled_drawings_keep_their_shape(drawings, tmp_path):
+    """Other colours, shades and outlines, over about the same part of the page; and unlike one another."""
+    rng = np.random.default_rng(0)
+    for thing in (THINGS["cat"], THINGS["rocket"]):
+        original = drawings.draw(STYLES[0], thing.icons[0])
+        restyled = [restyle(original, rng) for _ in range(8)]
+        small = [np.asarray(image.resize((32, 32), Image.Resampling.BOX), float) for image in (original, *restyled)]
+        visible = [image[..., 3] > 127 for image in small]
+        overlap = [(visible[0] & other).sum() / (visible[0] | other).sum() for other in visible[1:]]
+        assert max(image.width for image in restyled) <= 80 and min(overlap) > 0.7 and min(overlap) < 1
+        means = np.array([image[..., :3][seen].mean(0) for image, seen in zip(small, visible, strict=True)])
+        assert np.linalg.norm(means[1:] - means[0], axis=1).max() > 60 and means[1:].std(0).min() > 10
+    told = seeing.restyling(tmp_path / "data", drawings, 20, seed=3, workers=1)
+    assert set(told["train"]) == {"name", "count", "four"}
+    asked = lines(tmp_path / "data", "train")
+    assert {record["kind"] for record in asked} == {"name", "count"}
+    assert {record["style"] for record in lines(tmp_path / "data", "cells_train")} == set(STYLES)
 
 
 def test_pictures_are_described(pictures):

@@ -19,8 +19,8 @@ from tools.tiny_data.drawings import Drawings
 from tools.tiny_data.packages import fetch
 from tools.tiny_data.voices import Voices
 
-PARTS = ("seeing", "looking", "scanning", "plain", "watching", "frames", "hearing", "asking", "voicing", "speaking",
-         "replying", "splicing", "lexicon")
+PARTS = ("seeing", "looking", "scanning", "restyling", "plain", "watching", "frames", "hearing", "asking", "voicing",
+         "speaking", "replying", "splicing", "lexicon")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parts = {"seeing": lambda out: seeing.write(out, drawings, 50_000, 3_000, seed),
              "looking": lambda out: seeing.looking(out, drawings, 60_000, seed),
              "scanning": lambda out: seeing.scanning(out, drawings, 12_000, seed),
+             "restyling": lambda out: seeing.restyling(out, drawings, 26_000, seed),
              "plain": lambda out: seeing.plain(out, drawings),
              "watching": lambda out: watching.write(out, drawings, 8_000, 600, seed),
              "frames": lambda out: frames.write(out, 6_000, 100, seed),

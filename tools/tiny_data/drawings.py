@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFilter
 
 from omni_jax.errors import OmniError, require
 from tools.tiny_data.things import THINGS, Thing
@@ -110,6 +110,53 @@ def flat(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     plain = image.convert("RGB").quantize(int(rng.integers(3, 8))).convert("RGB")
     plain.putalpha(image.getchannel("A"))
     return plain
+
+
+def restyle(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """RGBA, at most 80 pixels a side: as some other set of drawings might have it. Outlines are warped, colours mixed
+    anew, parts shaded by a random filter, in few shades, blurred or sharpened, each more or less; the shape stays."""
+    small = image.copy()
+    small.thumbnail((80, 80), Image.Resampling.BOX)
+    pixels = np.asarray(_warp(small, rng), np.float32) / 255
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    mixed = np.eye(3) + rng.normal(0, 0.5 * rng.random(), (3, 3))
+    colours = colours @ mixed.astype(np.float32) + rng.normal(0, 0.1, 3).astype(np.float32)
+    greyed = min(1.3 * rng.random(), 1.0)
+    colours = greyed * colours.mean(-1, keepdims=True) + (1 - greyed) * colours
+    colours = np.clip(colours, 0, 1) ** np.exp(rng.random() - 0.5)
+    if rng.random() < 0.6:
+        share = rng.random()
+        colours = np.clip((1 - share) * colours + share * _filtered(colours, rng), 0, 1)
+    if rng.random() < 0.3:
+        shades = rng.integers(2, 7)
+        colours = np.round(colours * shades) / shades
+    changed = Image.fromarray((255 * np.concatenate([colours, alpha], -1)).round().astype(np.uint8))
+    return Image.blend(changed, changed.filter(ImageFilter.BoxBlur(rng.uniform(0.7, 2.5))), rng.uniform(-0.7, 1))
+
+
+def _warp(image: Image.Image, rng: np.random.Generator, parts: int = 4) -> Image.Image:
+    """The corners of `parts` x `parts` pieces each moved by up to 5 % of the drawing."""
+    ticks = np.linspace(0, 1, parts + 1)
+    corners = np.stack(np.meshgrid(ticks, ticks), -1)  # [row, column, (x, y)], in sides of the drawing
+    ends = np.round(corners * image.size).astype(int)
+    sources = (corners + rng.uniform(-0.05, 0.05, corners.shape)) * image.size
+    return image.transform(image.size, Image.Transform.MESH, [
+        ((*ends[i, j].tolist(), *ends[i + 1, j + 1].tolist()),
+         tuple(np.concatenate([sources[i, j], sources[i + 1, j], sources[i + 1, j + 1], sources[i, j + 1]]).tolist()))
+        for i, j in np.ndindex(parts, parts)], Image.Resampling.BILINEAR)
+
+
+def _filtered(colours: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """[height, width, 3]: each channel a random mixture of all in a square of 1, 3 or 5 pixels, as in RandConv
+    (Xu et al. 2021), which keeps the shape and little of its texture."""
+    reach = int(rng.integers(3))
+    offsets = range(-reach, reach + 1)
+    out = np.zeros_like(colours)
+    for y in offsets:
+        for x in offsets:
+            weights = rng.normal(0, 1 / np.sqrt(3 * len(offsets) ** 2), (3, 3)).astype(np.float32)
+            out += np.roll(colours, (y, x), (0, 1)) @ weights
+    return out
 
 
 def grey(image: Image.Image) -> Image.Image:

@@ -81,7 +81,7 @@ def write_all(out: Path, make: Make, subfolder: str, counts: dict[str, int], see
                 for lines in spread(Seeded(make), tasks, workers):
                     for other, line in lines.items():
                         file(f"{other}_{part}" if other else part).write(json.dumps(line) + "\n")
-                    kinds[lines[""]["kind"]] += 1
+                    kinds[next(iter(lines.values()))["kind"]] += 1
                     bar.update()
             told[part] = dict(sorted(kinds.items()))
         told["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

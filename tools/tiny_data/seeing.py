@@ -3,7 +3,7 @@
 Each training picture is in one of two styles of drawing, in some other size, place, light and colour. Held out are a
 third style, of which names are asked, and one in five combinations of a thing and what else is asked of it. `looking`
 asks more of each picture, in several turns, and has more pictures to count and to find places in; `scanning` has four
-things in each.
+things in each; in `restyling` most drawings are as other styles might have them.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ from tools.tiny_data.drawings import (
     nearest,
     place,
     recolour,
+    restyle,
     upright,
 )
 from tools.tiny_data.examples import (
@@ -59,6 +60,7 @@ SHARES = {  # of the kinds in each part
 LOOKING = {  # of the kinds in training
     TRAIN: {"name": 0.12, "colour": 0.1, "count": 0.34, "position": 0.26, "several": 0.16, "nothing": 0.02}}
 SCANNING = {TRAIN: {"four": 1.0}}
+RESTYLING = {TRAIN: {"name": 0.35, "count": 0.1, "four": 0.55}}
 QUARTERS = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))  # centres, in frames: (x, y)
 COVERED = 0.15  # share of a cell from which a thing lies in it
 NAME = ("What is it?", "What is this?", "What do you see?", "What is in the picture?")
@@ -90,8 +92,14 @@ def looking(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: i
 
 
 def scanning(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
-    """As `looking`, pictures of four things: in the same time a vision tower is shown more of them."""
+    """As `looking`, pictures of four things; nothing is asked about them."""
     return write_all(Path(out), Seeing(drawings, SCANNING), "pictures", {TRAIN: train}, seed + 2, workers)
+
+
+def restyling(out: Path, drawings: Drawings, train: int, seed: int = 0, workers: int = 2) -> Record:
+    """As `looking`, pictures of one, several and four things that look little like the two styles they are drawn in."""
+    made = Seeing(drawings, RESTYLING, restyled=0.8)
+    return write_all(Path(out), made, "pictures", {TRAIN: train}, seed + 3, workers)
 
 
 def plain(out: Path, drawings: Drawings) -> Record:
@@ -113,29 +121,35 @@ def plain(out: Path, drawings: Drawings) -> Record:
 @dataclasses.dataclass(frozen=True)
 class Seeing:
     """Makes one example: its picture in `folder`, and its lines of the manifests. shares: of the kinds in each part.
-    asked: questions about a picture at most."""
+    asked: questions about a picture at most. restyled: how often a drawing of training is as another style might have
+    it."""
 
     drawings: Drawings
     shares: dict[str, dict[str, float]]
     asked: int = 1
+    restyled: float = 0.0
 
     def __call__(self, rng: np.random.Generator, part: str, name: str, folder: Path) -> dict[str, Record]:
         kinds, shares = zip(*self.shares[part].items(), strict=True)
         kind = kinds[rng.choice(len(kinds), p=shares)]
         style = self._style(rng, part, kind)
-        page, drawn, question, answer, caption, more = MAKERS[kind](Hand(rng, self.drawings, part, style))
+        page, drawn, question, answer, caption, more = MAKERS[kind](
+            Hand(rng, self.drawings, part, style, self.restyled))
         if page is None:
             return {"": conversation(name, kind, None, [], question, answer)}
         path = f"pictures/{name}.jpg"
         photograph(rng, compose(page, [each.sketch for each in drawn]), folder / path)
         shown = [{"type": "image", "image": path}]
+        described = conversation(name, kind, style, shown, "", caption)
+        by_cells = [described["messages"][0], {"role": "assistant", "content": cells(drawn)}]  # no sentence
+        told = {"captions": described, "cells": {**described, "messages": by_cells}}
+        if question is None:
+            return told
         line = conversation(name, kind, style, shown, question, answer)
         more = [other for other in (*more, *colours(drawn)) if question not in other.phrasings]
         for i in rng.permutation(len(more))[: self.asked - 1]:
             line["messages"] += turn([], pick(rng, more[i].phrasings), more[i].answer)
-        described = conversation(name, kind, style, shown, "", caption)
-        by_cells = [described["messages"][0], {"role": "assistant", "content": cells(drawn)}]  # no sentence
-        return {"": line, "captions": described, "cells": {**described, "messages": by_cells}}
+        return {"": line, **told}
 
     @staticmethod
     def _style(rng: np.random.Generator, part: str, kind: str) -> str:
@@ -159,12 +173,12 @@ class Drawn(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """page: what the drawn stand on, or None without a picture. caption: all that is asked of pictures of its kind, in
-    words. more: what else can be asked of this one."""
+    """page: what the drawn stand on, or None without a picture. question: None if nothing is asked. caption: all
+    that is asked of pictures of its kind, in words. more: what else can be asked of this one."""
 
     page: Image.Image | None
     drawn: tuple[Drawn, ...]
-    question: str
+    question: str | None
     answer: str
     caption: str
     more: tuple[Asked, ...] = ()
@@ -178,6 +192,7 @@ class Hand:
     drawings: Drawings
     part: str
     style: str
+    restyled: float = 0.0  # chance of a drawing in training
 
     def choose(self, what: str, *axes) -> tuple:
         return choose(self.rng, self.part, what, *axes)
@@ -196,6 +211,8 @@ class Hand:
         """In other colours; in training bent as well, and at times so that the shape alone tells what it is."""
         if self.part == HELD_OUT:
             return jitter(image, self.rng)
+        if self.restyled and self.rng.random() < self.restyled:
+            return restyle(image, self.rng)
         image = bend(image, self.rng) if self.rng.random() < 0.4 else image
         image = flat(image, self.rng) if self.rng.random() < 0.15 else image
         chance = self.rng.random()
@@ -304,14 +321,14 @@ def several(hand: Hand) -> Shown:
 
 
 def four(hand: Hand) -> Shown:
-    """Four things, one in each quarter."""
+    """Four things, one in each quarter: for the vision tower alone, which is shown more of them in the same time."""
     things = [EVERY[i] for i in hand.rng.choice(len(EVERY), 4, replace=False)]
     images = [hand.sketch(thing, (0.36, 0.5), turn=25.0) for thing in things]
     centres = np.array(QUARTERS) + hand.rng.uniform(-0.05, 0.05, (4, 2))
     answer = listed(things)
     drawn = tuple(Drawn(thing, (image, tuple(centre)), hand.natural(thing, image))
                   for thing, image, centre in zip(things, images, centres, strict=True))
-    return Shown(hand.page(images), drawn, hand.say(SEVERAL[3:]), answer, answer)
+    return Shown(hand.page(images), drawn, None, answer, answer)
 
 
 def nothing(hand: Hand) -> Shown:
